@@ -1,0 +1,1 @@
+//! Image references, registry client, archives and blobs by digest

@@ -1,0 +1,1 @@
+//! Tar streams to immutable layer files; mounts and writable layers

@@ -1,0 +1,1 @@
+//! Addresses, bridge, veth and routes of a node

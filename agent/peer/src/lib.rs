@@ -1,0 +1,1 @@
+//! Layer and blob exchange between agents

@@ -1,0 +1,1 @@
+//! OCI runtime spec and host facts to an InitPlan, and its launch

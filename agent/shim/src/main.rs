@@ -1,0 +1,3 @@
+//! Parent of one pod's containers; outlives the agent
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The agent: makes one node match its assignments
+
+fn main() {}

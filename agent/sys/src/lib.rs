@@ -1,0 +1,1 @@
+//! Safe wrappers over system calls that nix and rustix lack: the only crate with unsafe code

@@ -1,0 +1,1 @@
+//! Assignment sets and frames, leases, purely

@@ -1,0 +1,1 @@
+//! Workloads to pods, purely

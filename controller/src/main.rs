@@ -1,0 +1,3 @@
+//! The controller: keeps what should run, decides where
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Revisioned objects: one writer, group commit, pluggable backends

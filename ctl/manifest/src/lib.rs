@@ -1,0 +1,1 @@
+//! Strata and Kubernetes manifests to objects, errors with line and column

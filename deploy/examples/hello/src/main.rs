@@ -1,0 +1,3 @@
+//! The demo: a very small static web server
+
+fn main() {}

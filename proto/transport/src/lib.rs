@@ -1,0 +1,1 @@
+//! Mutual-TLS channels and servers, certificates and join tokens

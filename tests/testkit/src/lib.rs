@@ -1,0 +1,1 @@
+//! What the tests share: images from busybox, a registry, a running cluster
