@@ -23,9 +23,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".strata.node.v1.ImportChunk.data")
         .bytes(".strata.peer.v1.Chunk.data")
         .compile_fds(set)?;
-    pbjson_build::Builder::new()
-        .register_descriptors(&bytes)?
-        .emit_fields()
-        .build(&[".strata.types.v1"])?;
+    pbjson_build::Builder::new().register_descriptors(&bytes)?.emit_fields().build(&[".strata.types.v1"])?;
     Ok(())
 }

@@ -32,9 +32,9 @@ pub fn check_name(what: &'static str, name: &str) -> Result<(), Invalid> {
     let ok = !name.is_empty()
         && name.len() <= 253
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
-        && name.split('.').all(|part| {
-            !part.is_empty() && part.len() <= 63 && !part.starts_with('-') && !part.ends_with('-')
-        });
+        && name
+            .split('.')
+            .all(|part| !part.is_empty() && part.len() <= 63 && !part.starts_with('-') && !part.ends_with('-'));
     if ok { Ok(()) } else { Err(Invalid::new(what, name, WHY)) }
 }
 
@@ -111,12 +111,18 @@ impl Algorithm {
     /// The name used in digests: `sha256`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self { Self::Sha256 => "sha256", Self::Sha512 => "sha512" }
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
     }
     /// The number of hex digits.
     #[must_use]
     pub fn hex_len(self) -> usize {
-        match self { Self::Sha256 => 64, Self::Sha512 => 128 }
+        match self {
+            Self::Sha256 => 64,
+            Self::Sha512 => 128,
+        }
     }
 }
 
@@ -130,13 +136,19 @@ pub struct Digest {
 impl Digest {
     /// The algorithm.
     #[must_use]
-    pub fn algorithm(&self) -> Algorithm { self.algorithm }
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
     /// The lower-case hex digits.
     #[must_use]
-    pub fn hex(&self) -> &str { &self.hex }
+    pub fn hex(&self) -> &str {
+        &self.hex
+    }
     /// The name of its file in a directory of digests: `sha256-<hex>`.
     #[must_use]
-    pub fn file_name(&self) -> String { format!("{}-{}", self.algorithm.name(), self.hex) }
+    pub fn file_name(&self) -> String {
+        format!("{}-{}", self.algorithm.name(), self.hex)
+    }
     /// Reads back what [`Digest::file_name`] made.
     ///
     /// # Errors
@@ -148,10 +160,14 @@ impl Digest {
     }
     /// The SHA-256 digest with these bytes.
     #[must_use]
-    pub fn sha256(bytes: &[u8; 32]) -> Self { Self { algorithm: Algorithm::Sha256, hex: hex::encode(bytes) } }
+    pub fn sha256(bytes: &[u8; 32]) -> Self {
+        Self { algorithm: Algorithm::Sha256, hex: hex::encode(bytes) }
+    }
     /// The SHA-512 digest with these bytes.
     #[must_use]
-    pub fn sha512(bytes: &[u8; 64]) -> Self { Self { algorithm: Algorithm::Sha512, hex: hex::encode(bytes) } }
+    pub fn sha512(bytes: &[u8; 64]) -> Self {
+        Self { algorithm: Algorithm::Sha512, hex: hex::encode(bytes) }
+    }
     /// The SHA-256 digest of some content.
     #[must_use]
     pub fn of(content: &[u8]) -> Self {
@@ -160,13 +176,17 @@ impl Digest {
     }
     /// The first 12 hex digits, for people.
     #[must_use]
-    pub fn short(&self) -> &str { &self.hex[..12] }
+    pub fn short(&self) -> &str {
+        &self.hex[..12]
+    }
 }
 
 impl FromStr for Digest {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let bad = || Invalid::new("digest", text, "sha256:<64 hex digits> or sha512:<128 hex digits> is expected, in lower case");
+        let bad = || {
+            Invalid::new("digest", text, "sha256:<64 hex digits> or sha512:<128 hex digits> is expected, in lower case")
+        };
         let (name, hex) = text.split_once(':').ok_or_else(bad)?;
         let algorithm = match name {
             "sha256" => Algorithm::Sha256,
@@ -179,5 +199,7 @@ impl FromStr for Digest {
 }
 
 impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { write!(f, "{}:{}", self.algorithm.name(), self.hex) }
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.algorithm.name(), self.hex)
+    }
 }

@@ -1,9 +1,30 @@
 //! The nouns of Strata (design section 2) as Rust types that cannot hold nonsense.
 //!
 //! Not here: wire formats (strata-proto), I/O, clocks, randomness, async. `no_std`, so that the compiler checks it.
+//! Time is always an argument: [`Millis`] on whatever clock the caller keeps.
 #![no_std]
 extern crate alloc;
 
 mod id;
+mod image;
+pub mod limits;
+mod node;
+mod phase;
+mod pod;
+mod resources;
+mod template;
+mod workload;
 
 pub use id::{Algorithm, ContainerName, Digest, Invalid, NodeName, ObjectName, RevisionName, Uid, check_name};
+pub use image::{ImageName, Layer, PinnedImage};
+pub use node::{Node, NodePhase, Subnet};
+pub use phase::{ContainerState, Desired, Phase};
+pub use pod::{ContainerStatus, Exit, Pod, PodStatus};
+pub use resources::{Quantity, Resources};
+pub use template::{
+    Container, Labels, PodSecurity, PodTemplate, Port, Protocol, PullPolicy, RestartPolicy, Security, Template,
+};
+pub use workload::{Mode, UpdatePolicy, Workload};
+
+/// Milliseconds on the caller's clock.
+pub type Millis = u64;

@@ -1,0 +1,28 @@
+//! Every bound that more than one crate must agree on.
+
+/// Bytes of one encoded object.
+pub const OBJECT_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one manifest file that `ctl` reads.
+pub const MANIFEST_BYTES_MAX: usize = 8 << 20;
+/// Containers of one pod.
+pub const CONTAINERS_MAX: usize = 32;
+/// Layers of one image: what overlayfs stacks comfortably (500 is its own limit, 127 the usual one of engines).
+pub const LAYERS_MAX: usize = 127;
+/// Bytes of a manifest, index or config of an image.
+pub const IMAGE_METADATA_BYTES_MAX: usize = 8 << 20;
+/// Replicas of one workload.
+pub const REPLICAS_MAX: u32 = 100_000;
+/// Processes of a container whose limits do not say.
+pub const PIDS_DEFAULT: u32 = 4096;
+/// Seconds between stop signal and kill where nothing else is said.
+pub const TERMINATION_GRACE_DEFAULT_S: u32 = 10;
+/// The longest grace period, seconds.
+pub const TERMINATION_GRACE_MAX_S: u32 = 3600;
+/// Bytes of data in one streamed message (logs, exec, import, layers).
+pub const CHUNK_BYTES: usize = 256 << 10;
+/// Ids of one pod's user namespace.
+pub const IDS_PER_POD: u32 = 65_536;
+/// Ended pods that are kept for `ctl get pods --all`, per workload.
+pub const ENDED_PODS_KEPT: usize = 5;
+/// Events kept in the whole cluster.
+pub const EVENTS_KEPT: usize = 10_000;
