@@ -1,0 +1,276 @@
+//! The embedded backend: a log and lazily rewritten chunks inside one sled database (0.34).
+//!
+//! Trees: `meta` (level, reserved revision, markers), `log` (groups, see `log.rs`), `chunks` (the objects, see `chunks.rs`).
+//!
+//! What sled needs of its user, all measured:
+//! - `flush` neither writes the device's cache nor the file's size: an fdatasync of the `db` file by a descriptor of our own follows each.
+//! - A batch of more than 100 records makes its memory grow without bound; a record above 4 KiB may become a file of its own below `blobs/`
+//!   that is never synced. Both bounds are kept here, and a file in `blobs/` raises an alarm.
+//! - An I/O error makes the database unusable until it is opened again: so free space is looked at before each group, and a group that
+//!   would eat into the reserve is refused while nothing has been written yet.
+
+mod chunks;
+mod log;
+mod pieces;
+
+use super::{Appended, Backend, BackendError, Loaded};
+use crate::{Key, Snapshot};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+use strata_proto::{store, types::Kind};
+
+/// The format this build writes, and the newest it reads.
+const LEVEL: u64 = 1;
+/// Bytes of sled's page cache.
+const CACHE_BYTES: u64 = 64 << 20;
+/// Bytes that must stay free on the disk: room for what sled has buffered, and for checkpoints, which free space in turn.
+const RESERVED_BYTES: u64 = 32 << 20;
+/// Records of one batch.
+const BATCH_RECORDS: usize = 100;
+/// Bytes of a value; with its key it stays below 4 KiB.
+const PIECE_BYTES: usize = 3_400;
+
+const META_LEVEL: &[u8] = b"level";
+const META_RESERVED: &[u8] = b"reserved";
+/// Groups up to here are covered by chunks.
+const META_DROPPED: &[u8] = b"dropped";
+/// The last completed checkpoint; chunks of versions up to here were completely written.
+const META_CHECKPOINT: &[u8] = b"checkpoint";
+/// A file beside the database that says there must be one.
+const LEVEL_FILE: &str = "store-level";
+
+/// A sled database in a directory of its own.
+pub struct Sled {
+    dir: PathBuf,
+    db: sled::Db,
+    meta: sled::Tree,
+    /// The database's one file, for fdatasync.
+    file: File,
+    log: Mutex<log::Log>,
+    chunks: Mutex<chunks::Chunks>,
+}
+
+impl Sled {
+    /// Opens or creates the database. Only one process can have it open.
+    ///
+    /// # Errors
+    /// [`BackendError::Damaged`], [`BackendError::Newer`], [`BackendError::InUse`], [`BackendError::Io`].
+    pub fn open(dir: impl Into<PathBuf>) -> Result<Self, BackendError> {
+        let dir = dir.into();
+        let io = |what| at(&dir, what);
+        std::fs::create_dir_all(&dir).map_err(io("making the directory"))?;
+        let level_file = dir.join(LEVEL_FILE);
+        let known = level_file.exists();
+        if known && !dir.join("db").exists() {
+            return Err(damaged(&dir, "its database file is gone"));
+        }
+        // Less than checkpoints leave: a store that has filled its disk can always be opened again.
+        check_free(&dir, RESERVED_BYTES / 4)?;
+        let config = sled::Config::new()
+            .path(&dir)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None)
+            .mode(sled::Mode::HighThroughput);
+        // Damage makes sled panic in places.
+        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => db,
+            Ok(Err(sled::Error::Corruption { at, .. })) => {
+                return Err(damaged(&dir, &format!("the database reports corruption at {at:?}")));
+            }
+            Ok(Err(sled::Error::Io(e))) if e.to_string().contains("lock") => {
+                return Err(BackendError::InUse { dir });
+            }
+            Ok(Err(e)) => return Err(at(&dir, "opening the database")(e)),
+            Err(_) => return Err(damaged(&dir, "the database cannot be read")),
+        };
+        let tree = |name: &str| db.open_tree(name).map_err(at(&dir, "opening the database"));
+        let (meta, log_tree, chunk_tree) = (tree("meta")?, tree("log")?, tree("chunks")?);
+        let file = File::open(dir.join("db")).map_err(io("opening the database file"))?;
+        let this = Self {
+            log: Mutex::new(log::Log::new(dir.clone(), log_tree)),
+            chunks: Mutex::new(chunks::Chunks::new(dir.clone(), chunk_tree)),
+            dir,
+            db,
+            meta,
+            file,
+        };
+        this.check_level(known, &level_file)?;
+        Ok(this)
+    }
+
+    /// Refuses a newer level and a database that is empty although it was not; marks a new one.
+    fn check_level(&self, known: bool, level_file: &Path) -> Result<(), BackendError> {
+        match self.number(META_LEVEL)? {
+            Some(found) if found > LEVEL => {
+                return Err(BackendError::Newer { dir: self.dir.clone(), found, known: LEVEL });
+            }
+            Some(_) => {}
+            None if known => return Err(damaged(&self.dir, "the database is empty although it was written before")),
+            None => {
+                self.set_number(META_LEVEL, LEVEL)?;
+                self.sync()?;
+            }
+        }
+        if !known {
+            let io = |what| at::<std::io::Error>(&self.dir, what);
+            let mut file = File::create(level_file).map_err(io("writing the level"))?;
+            writeln!(file, "store level {LEVEL}").map_err(io("writing the level"))?;
+            file.sync_all().map_err(io("writing the level"))?;
+            File::open(&self.dir).and_then(|d| d.sync_all()).map_err(io("writing the level"))?;
+        }
+        Ok(())
+    }
+
+    fn number(&self, key: &[u8]) -> Result<Option<u64>, BackendError> {
+        let value = self.meta.get(key).map_err(at(&self.dir, "reading"))?;
+        value
+            .map(|v| v.as_ref().try_into().map(u64::from_be_bytes))
+            .transpose()
+            .map_err(|_| damaged(&self.dir, "a marker has the wrong length"))
+    }
+
+    fn set_number(&self, key: &[u8], value: u64) -> Result<(), BackendError> {
+        self.meta.insert(key, &value.to_be_bytes()).map_err(at(&self.dir, "writing"))?;
+        Ok(())
+    }
+
+    /// Returns when all that was written before is on disk.
+    fn sync(&self) -> Result<(), BackendError> {
+        self.db.flush().map_err(at(&self.dir, "flushing"))?;
+        rustix::fs::fdatasync(&self.file).map_err(at(&self.dir, "syncing"))
+    }
+}
+
+impl Backend for Sled {
+    fn load(&self) -> Result<Loaded, BackendError> {
+        let dropped = self.number(META_DROPPED)?.unwrap_or(0);
+        let checkpoint = self.number(META_CHECKPOINT)?.unwrap_or(0);
+        let reserved = self.number(META_RESERVED)?.unwrap_or(0);
+        let mut objects: BTreeMap<Key, store::Change> = BTreeMap::new();
+        let mut revision = reserved;
+        let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        for change in chunks.load(checkpoint)? {
+            revision = revision.max(change.revision);
+            objects.insert(key_of(&change), change);
+        }
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dirty = BTreeSet::new();
+        for change in log.load(dropped)? {
+            revision = revision.max(change.revision);
+            let key = key_of(&change);
+            dirty.insert(key.clone());
+            // A chunk may be newer than the part of the log that is still there.
+            if objects.get(&key).is_some_and(|o| o.revision > change.revision) {
+                continue;
+            }
+            if change.object.is_some() {
+                objects.insert(key, change);
+            } else {
+                objects.remove(&key);
+            }
+        }
+        self.sync()?;
+        Ok(Loaded {
+            objects: objects.into_values().collect(),
+            revision,
+            dirty: dirty.into_iter().collect(),
+            position: log.last(),
+        })
+    }
+
+    fn append(&self, group: &[store::Change]) -> Result<Appended, BackendError> {
+        let payload = pieces::encode(group);
+        check_space(&self.dir, payload.len())?;
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = log.append(&payload)?;
+        self.sync()?;
+        Ok(Appended { position, bytes: payload.len() as u64 })
+    }
+
+    fn reserve(&self, revision: u64) -> Result<(), BackendError> {
+        check_space(&self.dir, 0)?;
+        self.set_number(META_RESERVED, revision)?;
+        self.sync()
+    }
+
+    fn checkpoint(&self, snapshot: &Snapshot, dirty: &[Key], position: u64) -> Result<(), BackendError> {
+        // Half of the reserve is the checkpoints' own: they must go on when appends no longer may.
+        check_free(&self.dir, RESERVED_BYTES / 2)?;
+        let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = chunks.write(snapshot, dirty)?;
+        self.sync()?;
+        self.set_number(META_CHECKPOINT, chunks.version())?;
+        self.set_number(META_DROPPED, position)?;
+        chunks.remove(&replaced)?;
+        drop(chunks);
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).drop_to(position)
+    }
+
+    fn alarm(&self) -> Option<String> {
+        let blobs = self.dir.join("blobs");
+        let any = std::fs::read_dir(&blobs).is_ok_and(|mut d| d.next().is_some());
+        any.then(|| {
+            format!(
+                "{} is not empty: the database keeps part of the store in files that it does not sync, a power loss may damage them; report this",
+                blobs.display()
+            )
+        })
+    }
+}
+
+fn key_of(change: &store::Change) -> Key {
+    Key::new(Kind::try_from(change.kind).unwrap_or_default(), change.namespace.clone(), change.name.clone())
+}
+
+fn at<E: std::error::Error + Send + Sync + 'static>(dir: &Path, what: &'static str) -> impl Fn(E) -> BackendError {
+    let dir = dir.to_owned();
+    move |e| BackendError::Io { what, dir: dir.clone(), source: Box::new(e) }
+}
+
+fn damaged(dir: &Path, what: &str) -> BackendError {
+    BackendError::Damaged { dir: dir.to_owned(), what: what.to_owned() }
+}
+
+/// Refuses to write `payload_bytes` into the reserve; sled may write them several times before it frees old segments.
+fn check_space(dir: &Path, payload_bytes: usize) -> Result<(), BackendError> {
+    check_free(dir, RESERVED_BYTES + 4 * payload_bytes as u64)
+}
+
+fn check_free(dir: &Path, reserved_bytes: u64) -> Result<(), BackendError> {
+    let stat = rustix::fs::statvfs(dir).map_err(at(dir, "looking for free space"))?;
+    let free_bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free_bytes < reserved_bytes {
+        return Err(BackendError::Full { dir: dir.to_owned(), free_bytes, reserved_bytes });
+    }
+    Ok(())
+}
+
+/// Applies records in batches that sled can bear, in order.
+fn apply_in_batches(
+    tree: &sled::Tree,
+    records: impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)>,
+) -> Result<(), sled::Error> {
+    let mut batch = sled::Batch::default();
+    let mut count = 0;
+    for (key, value) in records {
+        match value {
+            Some(value) => batch.insert(key, value),
+            None => batch.remove(key),
+        }
+        count += 1;
+        if count == BATCH_RECORDS {
+            tree.apply_batch(std::mem::take(&mut batch))?;
+            count = 0;
+        }
+    }
+    if count > 0 {
+        tree.apply_batch(batch)?;
+    }
+    Ok(())
+}
