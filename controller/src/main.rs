@@ -1,3 +1,66 @@
-//! The controller: keeps what should run, decides where
+//! `strata-controller --config FILE [--check-config]`.
 
-fn main() {}
+use anyhow::Context as _;
+use clap::Parser;
+use std::{path::PathBuf, process::ExitCode};
+use strata_controller::{config::Config, serve};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// Keeps the desired containers of a Strata cluster and schedules them on its nodes.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The settings, TOML; every key is described in deploy/config/controller.toml.
+    #[arg(long, value_name = "FILE", env = "STRATA_CONTROLLER_CONFIG")]
+    config: PathBuf,
+    /// Only says whether the settings are valid.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    strata_transport::install_crypto();
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("STRATA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("strata-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config)?;
+    if arguments.check_config {
+        println!("{} is valid", arguments.config.display());
+        return Ok(());
+    }
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let _lock = serve::lock_state(&config.state_dir)?;
+        let state = serve::open(&config).await?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}: choose another address with `listen`", config.listen))?;
+        let stop = CancellationToken::new();
+        let signalled = stop.clone();
+        let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::spawn(async move {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            info!("shutting down");
+            signalled.cancel();
+        });
+        serve::serve(state, &config, listener, stop).await?;
+        Ok(())
+    })
+}

@@ -1,0 +1,214 @@
+//! Apply: what the object becomes is decided purely, then committed under the condition that nothing changed meanwhile.
+
+use super::{ApiState, Refusal, limits, namespaces, validate};
+use strata_proto::{
+    BadObject,
+    cluster::{ApplyRequest, ApplyResponse, apply_response::Outcome},
+    document::is_namespaced,
+    timestamp_now,
+    types::{Kind, Meta, NodeSpec, Object, PodSpec, UpdatePolicy, WorkloadSpec, object, workload_spec::Mode},
+};
+use strata_store::{Change, Condition, Key, StoreError};
+use tonic::Code;
+
+/// What only the shell knows: randomness and time, for a new object.
+pub(super) struct Birth {
+    pub uid: String,
+    pub created: pbjson_types::Timestamp,
+}
+
+pub(super) async fn apply(state: &ApiState, request: ApplyRequest) -> Result<ApplyResponse, Refusal> {
+    let object = request.object.ok_or_else(|| Refusal::invalid("object: is missing"))?;
+    let wanted = validate::normalise(object)?;
+    let key = Key::of(&wanted);
+    for _ in 0..limits::RETRIES {
+        let snapshot = state.store.snapshot();
+        let present = snapshot.get(&key);
+        let mut changes = Vec::new();
+        if is_namespaced(key.kind) {
+            changes.push(namespaces::require(&snapshot, &key.namespace)?);
+        }
+        if request.create_only && present.is_some() {
+            return Err(Refusal::new(Code::AlreadyExists, "AlreadyExists", format!("{key} is there already")));
+        }
+        let birth = Birth { uid: uuid::Uuid::now_v7().to_string(), created: timestamp_now() };
+        let (object, outcome) = decide_apply(&wanted, present.as_deref(), birth)?;
+        if request.dry_run || outcome == Outcome::Unchanged {
+            return Ok(ApplyResponse { object: Some(object), outcome: outcome.into() });
+        }
+        let condition = match &present {
+            Some(present) => Condition::Revision(revision(present)),
+            None => Condition::Absent,
+        };
+        changes.push(Change::put(object, condition));
+        match state.commit(changes).await {
+            Ok(commit) => {
+                let object = commit.objects.last().map(|o| (**o).clone());
+                return Ok(ApplyResponse { object, outcome: outcome.into() });
+            }
+            // Someone else was faster. A condition of the caller is looked at again above; without one the newer state is the base.
+            Err(super::StoreErrorOrTimeout::Store(StoreError::Conflict { .. })) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Refusal::conflict(format!("{key} was changed by others {} times meanwhile: try again", limits::RETRIES)))
+}
+
+pub(super) fn revision(object: &Object) -> u64 {
+    object.meta.as_ref().map_or(0, |m| m.revision)
+}
+
+/// What the object becomes when `wanted` is applied to what is there.
+pub(super) fn decide_apply(
+    wanted: &Object,
+    present: Option<&Object>,
+    birth: Birth,
+) -> Result<(Object, Outcome), Refusal> {
+    let meta = wanted.meta.clone().unwrap_or_default();
+    let key = Key::of(wanted);
+    let Some(present) = present else {
+        if meta.revision != 0 {
+            return Err(Refusal::conflict(format!(
+                "{key} is not there, but revision {} of it was expected",
+                meta.revision
+            )));
+        }
+        let kind = new_kind(wanted)?;
+        let meta =
+            Meta { uid: birth.uid, created: Some(birth.created), generation: 1, revision: 0, deleted: None, ..meta };
+        return Ok((Object { meta: Some(meta), kind: Some(kind) }, Outcome::Created));
+    };
+    let old = present.meta.clone().unwrap_or_default();
+    if meta.revision != 0 && meta.revision != old.revision {
+        return Err(Refusal::conflict(format!(
+            "{key} is at revision {}, not at {}: read it again and repeat the change",
+            old.revision, meta.revision
+        )));
+    }
+    if !meta.uid.is_empty() && meta.uid != old.uid {
+        return Err(Refusal::conflict(format!("{key} was deleted and made again since: it has another uid")));
+    }
+    if old.deleted.is_some() {
+        return Err(Refusal::precondition(
+            "BeingDeleted",
+            format!("{key} is being deleted: apply it again when it is gone"),
+        ));
+    }
+    let kind = changed_kind(wanted, present)?;
+    let mut merged = old.clone();
+    merged.labels.extend(meta.labels);
+    merged.annotations.extend(meta.annotations);
+    let spec_changed = Some(&kind) != present.kind.as_ref();
+    if !spec_changed && merged == old {
+        return Ok((present.clone(), Outcome::Unchanged));
+    }
+    if spec_changed {
+        merged.generation += 1;
+    }
+    Ok((Object { meta: Some(merged), kind: Some(kind) }, Outcome::Configured))
+}
+
+/// The spec of a new object with its defaults, and no status.
+fn new_kind(wanted: &Object) -> Result<object::Kind, Refusal> {
+    match wanted.kind.clone() {
+        Some(object::Kind::Workload(mut w)) => {
+            w.spec = w.spec.map(|s| default_workload(s, None));
+            w.status = None;
+            Ok(object::Kind::Workload(w))
+        }
+        Some(object::Kind::Pod(mut p)) => {
+            validate::new_pod(p.spec.as_ref().unwrap_or(&PodSpec::default()))?;
+            p.status = None;
+            Ok(object::Kind::Pod(p))
+        }
+        Some(object::Kind::Namespace(mut n)) => {
+            n.spec.get_or_insert_default();
+            Ok(object::Kind::Namespace(n))
+        }
+        Some(object::Kind::Node(_)) => Err(Refusal::precondition(
+            "NodeNotJoined",
+            "there is no such node: nodes appear when their agents join (`ctl token create`)",
+        )),
+        Some(object::Kind::Image(_)) => Err(Refusal::precondition(
+            "ImageNotFound",
+            "the cluster has no such image: get it with `ctl image pull` or `ctl image import`",
+        )),
+        _ => Err(Refusal::invalid("kind: cannot be applied")),
+    }
+}
+
+/// The new spec with the status that is there.
+fn changed_kind(wanted: &Object, present: &Object) -> Result<object::Kind, Refusal> {
+    match (wanted.kind.clone(), present.kind.clone()) {
+        (Some(object::Kind::Workload(new)), Some(object::Kind::Workload(mut old))) => {
+            let replicas = old.spec.as_ref().and_then(|s| s.replicas);
+            old.spec = new.spec.map(|s| default_workload(s, replicas));
+            Ok(object::Kind::Workload(old))
+        }
+        (Some(object::Kind::Pod(new)), Some(object::Kind::Pod(mut old))) => {
+            let spec = old.spec.get_or_insert_default();
+            same_pod(&new.spec.unwrap_or_default(), spec).map(|desired| spec.desired = desired)?;
+            Ok(object::Kind::Pod(old))
+        }
+        (Some(object::Kind::Node(new)), Some(object::Kind::Node(mut old))) => {
+            let (new, spec) = (new.spec.unwrap_or_default(), old.spec.get_or_insert_default());
+            let same = NodeSpec { unschedulable: spec.unschedulable, ..new.clone() };
+            if (new.index != 0 || !new.subnet.is_empty()) && same != *spec {
+                return Err(
+                    BadObject::new("spec", "index and subnet of a node are the controller's: leave them out").into()
+                );
+            }
+            spec.unschedulable = new.unschedulable;
+            Ok(object::Kind::Node(old))
+        }
+        // Only labels and annotations of an image are people's.
+        (Some(object::Kind::Image(_)), Some(old @ object::Kind::Image(_))) => Ok(old),
+        (Some(object::Kind::Namespace(_)), Some(old @ object::Kind::Namespace(_))) => Ok(old),
+        _ => Err(Refusal::invalid("kind: cannot be applied")),
+    }
+}
+
+/// Of a pod only what is desired can be changed. Fields that are left out stay.
+fn same_pod(new: &PodSpec, old: &PodSpec) -> Result<i32, Refusal> {
+    let immutable = |field: &str| {
+        Refusal::precondition(
+            "Immutable",
+            format!(
+                "spec.{field}: a pod is bound to its template and node for life; delete it and apply it again, or change its workload"
+            ),
+        )
+    };
+    if new.template.is_some() && new.template != old.template {
+        return Err(immutable("template"));
+    }
+    let kept = |new: &str, old: &str| new.is_empty() || new == old;
+    let fields = [
+        ("templateRevision", kept(&new.template_revision, &old.template_revision)),
+        ("workload", kept(&new.workload, &old.workload)),
+        ("node", kept(&new.node, &old.node)),
+        ("predecessor", kept(&new.predecessor, &old.predecessor)),
+        ("addressIndex", new.address_index == 0 || new.address_index == old.address_index),
+        ("ordinal", new.ordinal == 0 || new.ordinal == old.ordinal),
+    ];
+    match fields.iter().find(|(_, same)| !same) {
+        Some((field, _)) => Err(immutable(field)),
+        None => Ok(new.desired),
+    }
+}
+
+/// Fills what was left out: the present number of replicas, one pod above it in updates.
+fn default_workload(mut spec: WorkloadSpec, present_replicas: Option<u32>) -> WorkloadSpec {
+    spec.replicas = match spec.mode() {
+        Mode::Replicated => Some(spec.replicas.or(present_replicas).unwrap_or(1)),
+        Mode::Global => None,
+    };
+    if spec.update.is_none_or(|u| u.max_surge == 0 && u.max_unavailable == 0) {
+        spec.update = Some(UpdatePolicy { max_surge: 1, max_unavailable: 0 });
+    }
+    spec
+}
+
+/// Whether people may delete objects of this kind.
+pub(super) fn is_internal(kind: Kind) -> bool {
+    matches!(kind, Kind::Template | Kind::Event)
+}

@@ -1,0 +1,43 @@
+//! The uniform object API.
+
+use super::{ApiState, Refusal, apply, delete, validate, view};
+use std::sync::Arc;
+use strata_proto::{
+    cluster::{
+        ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, GetRequest, ListRequest, ListResponse,
+        WatchRequest, WatchResponse, objects_server::Objects,
+    },
+    types::Object,
+};
+use tonic::{Request, Response, Status};
+
+pub(super) struct ObjectsService(pub Arc<ApiState>);
+
+#[tonic::async_trait]
+impl Objects for ObjectsService {
+    type ListStream = view::BoxStream<ListResponse>;
+    type WatchStream = view::BoxStream<WatchResponse>;
+
+    async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
+        Ok(Response::new(apply::apply(&self.0, request.into_inner()).await?))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<Object>, Status> {
+        let request = request.into_inner();
+        let key = validate::key(request.kind, &request.namespace, &request.name)?;
+        let object = self.0.store.snapshot().get(&key).ok_or_else(|| Refusal::not_found(&key))?;
+        Ok(Response::new((*object).clone()))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        Ok(Response::new(view::list(&self.0, request.get_ref())?))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Ok(Response::new(view::watch(&self.0, request.get_ref())?))
+    }
+
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
+        Ok(Response::new(delete::delete(&self.0, request.into_inner()).await?))
+    }
+}

@@ -1,0 +1,259 @@
+//! Tells the nodes: keeps every node's assignment set up to date and sends frames to the sessions.
+
+use super::{Batch, Feed};
+use crate::{
+    control::Control,
+    objects::{meta, node_spec, node_status, pod_spec, pod_status, template_key, template_spec},
+    sessions::Link,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use strata_dispatcher::{Assignment, AssignmentSet, Frame, Session};
+use strata_model::{Desired, ObjectName, RevisionName, Uid};
+use strata_proto::{
+    dispatch::{self as wire, ControllerMessage, controller_message},
+    types::{self, Kind, Object, pod_spec as pod_spec_words, pod_status::Phase},
+};
+use strata_store::{Event, Snapshot, StoreError};
+use tracing::{debug, error};
+
+/// How long changes are collected into one frame.
+pub const COLLECT: Duration = Duration::from_millis(5);
+/// When nodes that do not read fast enough are tried again.
+pub const BLOCKED_RETRY: Duration = Duration::from_millis(50);
+
+struct Dispatching {
+    control: Arc<Control>,
+    sets: HashMap<String, AssignmentSet>,
+    sessions: HashMap<String, Open>,
+    /// Nodes whose session may have to be sent something.
+    due: BTreeSet<String>,
+    peers: BTreeMap<String, wire::Peer>,
+    /// Grows when `peers` changes.
+    peers_version: u64,
+    revision: u64,
+}
+
+/// What one session was sent.
+struct Open {
+    link_id: u64,
+    session: Session,
+    peers_version: u64,
+}
+
+/// Runs the loop until the store is closed.
+///
+/// # Errors
+/// None; the signature is that of all loops.
+pub async fn run(control: Arc<Control>) -> Result<(), StoreError> {
+    let mut feed = Feed::new(&control.store);
+    let mut this = Dispatching {
+        control: control.clone(),
+        sets: HashMap::new(),
+        sessions: HashMap::new(),
+        due: BTreeSet::new(),
+        peers: BTreeMap::new(),
+        peers_version: 1,
+        revision: 0,
+    };
+    // The sets first, then sessions: a full frame from half a view would remove pods.
+    loop {
+        tokio::select! {
+            biased;
+            batch = feed.next() => match batch {
+                None => return Ok(()),
+                Some(Batch::Everything(snapshot)) => this.see_everything(&snapshot),
+                Some(Batch::Changes(events)) => this.see(&events),
+            },
+            () = control.sessions.news() => {}
+            () = tokio::time::sleep(BLOCKED_RETRY), if !this.due.is_empty() => {}
+        }
+        tokio::time::sleep(COLLECT).await;
+        this.due.extend(control.sessions.take_news());
+        for node in std::mem::take(&mut this.due) {
+            if !this.send(&node) {
+                this.due.insert(node);
+            }
+        }
+    }
+}
+
+/// What the node is told of a pod; `None` if it is not, or no longer, its business.
+fn assignment(object: &Object) -> Option<Assignment> {
+    let (meta, spec) = (meta(object), pod_spec(object));
+    if spec.node.is_empty() || spec.address_index == 0 || pod_status(object).phase() == Phase::Lost {
+        return None;
+    }
+    Some(Assignment {
+        uid: Uid::from_trusted(meta.uid.clone()),
+        name: ObjectName::new(meta.namespace.clone(), meta.name.clone()),
+        template: RevisionName::from_trusted(spec.template_revision.clone()),
+        address_index: spec.address_index,
+        desired: if meta.deleted.is_some() { Desired::Removed } else { spec.desired().into() },
+        workload: spec.workload.clone(),
+        ordinal: spec.ordinal,
+    })
+}
+
+impl Dispatching {
+    fn see_everything(&mut self, snapshot: &Snapshot) {
+        self.revision = snapshot.revision();
+        let mut wanted: HashMap<String, Vec<Assignment>> = self.sets.keys().map(|n| (n.clone(), vec![])).collect();
+        for object in snapshot.list(Kind::Node, None) {
+            wanted.entry(meta(&object).name.clone()).or_default();
+            self.see_node(&meta(&object).name, Some(&object));
+        }
+        for object in snapshot.list(Kind::Pod, None) {
+            if let Some(assignment) = assignment(&object) {
+                wanted.entry(pod_spec(&object).node.clone()).or_default().push(assignment);
+            }
+        }
+        for (node, pods) in wanted {
+            self.set(&node).replace(snapshot.revision(), pods);
+            self.due.insert(node);
+        }
+    }
+
+    fn see(&mut self, events: &[Event]) {
+        let mut changes: HashMap<String, BTreeMap<Uid, Option<Assignment>>> = HashMap::new();
+        for event in events {
+            self.revision = self.revision.max(event.revision);
+            match event.key.kind {
+                Kind::Pod => {
+                    let node = &pod_spec(&event.object).node;
+                    if !node.is_empty() {
+                        let assignment = if event.deleted { None } else { assignment(&event.object) };
+                        let uid = Uid::from_trusted(meta(&event.object).uid.clone());
+                        changes.entry(node.clone()).or_default().insert(uid, assignment);
+                    }
+                }
+                Kind::Node => self.see_node(&event.key.name, (!event.deleted).then_some(&event.object)),
+                _ => {}
+            }
+        }
+        let revision = self.revision;
+        for (node, changes) in changes {
+            if self.set(&node).change(revision, changes) {
+                self.due.insert(node);
+            }
+        }
+    }
+
+    fn set(&mut self, node: &str) -> &mut AssignmentSet {
+        let revision = self.revision;
+        self.sets.entry(node.to_owned()).or_insert_with(|| AssignmentSet::new(revision))
+    }
+
+    fn see_node(&mut self, name: &str, object: Option<&Object>) {
+        let peer = object.map(|object| wire::Peer {
+            node: name.to_owned(),
+            address: node_status(object).address.clone(),
+            subnet: node_spec(object).subnet.clone(),
+            port: node_status(object).port,
+        });
+        let peer = peer.filter(|p| !p.address.is_empty());
+        if self.peers.get(name) == peer.as_ref() {
+            return;
+        }
+        match peer {
+            Some(peer) => self.peers.insert(name.to_owned(), peer),
+            None => self.peers.remove(name),
+        };
+        self.peers_version += 1;
+        self.due.extend(self.sessions.keys().cloned());
+    }
+
+    /// Sends a node what it lacks. False if it has no room for it now.
+    fn send(&mut self, node: &str) -> bool {
+        let Some(link) = self.control.sessions.link(node) else {
+            self.sessions.remove(node);
+            return true;
+        };
+        self.set(node);
+        let open = match self.sessions.remove(node) {
+            Some(open) if open.link_id == link.id => open,
+            _ => Open { link_id: link.id, session: Session::new(), peers_version: 0 },
+        };
+        let open = self.sessions.entry(node.to_owned()).or_insert(open);
+        if open.peers_version != self.peers_version {
+            let Some(room) = link.room() else { return false };
+            let peers = self.peers.values().filter(|p| p.node != node).cloned().collect();
+            room.send(Ok(message(controller_message::Message::Peers(wire::Peers { peers }))));
+            open.peers_version = self.peers_version;
+        }
+        match self.sets.get(node) {
+            Some(set) => send_frame(&self.control.store.snapshot(), &link, &mut open.session, set),
+            None => true,
+        }
+    }
+}
+
+fn message(message: controller_message::Message) -> ControllerMessage {
+    ControllerMessage { message: Some(message) }
+}
+
+fn send_frame(snapshot: &Snapshot, link: &Link, session: &mut Session, set: &AssignmentSet) -> bool {
+    session.acknowledge(link.acknowledged());
+    if link.take_resync() {
+        session.resync();
+    }
+    let Some(room) = link.room() else { return false };
+    let frame = match session.frame(set) {
+        Frame::Nothing => return true,
+        Frame::Full { generation, pods, templates } => wire::Assignments {
+            full: true,
+            base: 0,
+            generation,
+            pods: pods.iter().map(assigned).collect(),
+            removed: vec![],
+            templates: wire_templates(snapshot, &templates),
+        },
+        Frame::Delta { base, generation, pods, removed, templates } => wire::Assignments {
+            full: false,
+            base,
+            generation,
+            pods: pods.iter().map(assigned).collect(),
+            removed: removed.iter().map(ToString::to_string).collect(),
+            templates: wire_templates(snapshot, &templates),
+        },
+    };
+    debug!(
+        node = link.node,
+        full = frame.full,
+        generation = frame.generation,
+        pods = frame.pods.len(),
+        removed = frame.removed.len(),
+        "assignments"
+    );
+    room.send(Ok(message(controller_message::Message::Assignments(frame))));
+    true
+}
+
+fn assigned(a: &Assignment) -> wire::Assignment {
+    wire::Assignment {
+        uid: a.uid.to_string(),
+        namespace: a.name.namespace.clone(),
+        name: a.name.name.clone(),
+        template_revision: a.template.to_string(),
+        address_index: a.address_index,
+        desired: pod_spec_words::Desired::from(a.desired).into(),
+        workload: a.workload.clone(),
+        trace_parent: String::new(),
+        ordinal: a.ordinal,
+    }
+}
+
+fn wire_templates(snapshot: &Snapshot, revisions: &[RevisionName]) -> Vec<wire::Template> {
+    let one = |revision: &RevisionName| {
+        let found: Option<types::TemplateSpec> =
+            snapshot.get(&template_key(revision.as_str())).and_then(|o| template_spec(&o).cloned());
+        if found.is_none() {
+            error!(%revision, "a pod names a template that is not in the store");
+        }
+        found.map(|spec| wire::Template { revision: revision.to_string(), spec: Some(spec) })
+    };
+    revisions.iter().filter_map(one).collect()
+}

@@ -1,0 +1,314 @@
+//! Pods to nodes: gives every pod that has a template and no place a node and an address there, in one conditional commit.
+
+use super::{Batch, Feed, RETRY, RETRY_FULL};
+use crate::{
+    control::Control,
+    edit::{Done, Keep, changed, commit_or_retry, edit},
+    objects::{
+        is_ended, meta, node_key, node_spec, node_status, node_status_mut, pod_spec, pod_spec_mut, pod_status,
+        pod_status_mut, template_key, template_spec,
+    },
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+use strata_model::{Node, NodeName, ObjectName, Resources, Subnet, Uid};
+use strata_proto::types::{Kind, Object, pod_status::Phase};
+use strata_scheduler::{Occupant, Placement, Request, Scheduler, Shape};
+use strata_store::{Event, Key, Snapshot, StoreError};
+use tracing::{info, warn};
+
+/// Pods that are placed with one commit.
+pub const PLACE_MAX: usize = 500;
+
+struct Schedule {
+    control: Arc<Control>,
+    scheduler: Scheduler,
+    /// What a template asks of a node. Templates never change.
+    templates: HashMap<String, Arc<Shape>>,
+    /// Pods that wait and have not been looked at since something changed for them.
+    due: BTreeSet<Key>,
+    /// Pods that fit nowhere; looked at again when something is freed.
+    waiting: BTreeSet<Key>,
+    /// Nodes whose account has changed.
+    accounts: BTreeSet<String>,
+}
+
+/// Runs the loop until the store is closed.
+///
+/// # Errors
+/// What the store says, other than a conflict.
+pub async fn run(control: Arc<Control>) -> Result<(), StoreError> {
+    let mut feed = Feed::new(&control.store);
+    let mut this = Schedule {
+        control,
+        scheduler: Scheduler::new(),
+        templates: HashMap::new(),
+        due: BTreeSet::new(),
+        waiting: BTreeSet::new(),
+        accounts: BTreeSet::new(),
+    };
+    let mut again = None;
+    loop {
+        let rest = again.take();
+        tokio::select! {
+            batch = feed.next() => match batch {
+                None => return Ok(()),
+                Some(Batch::Everything(snapshot)) => this.see_everything(&snapshot),
+                Some(Batch::Changes(events)) => this.see(&events),
+            },
+            () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
+        }
+        again = this.place().await?;
+        this.tell_accounts().await?;
+    }
+}
+
+impl Schedule {
+    fn see_everything(&mut self, snapshot: &Snapshot) {
+        self.scheduler = Scheduler::new();
+        self.templates.clear();
+        self.due.clear();
+        self.waiting.clear();
+        for object in snapshot.list(Kind::Node, None) {
+            self.see_node(&object);
+            self.accounts.insert(meta(&object).name.clone());
+        }
+        for object in snapshot.list(Kind::Pod, None) {
+            self.see_pod(snapshot, &object, false);
+        }
+    }
+
+    fn see(&mut self, events: &[Event]) {
+        let snapshot = self.control.store.snapshot();
+        let mut freed = false;
+        for event in events {
+            freed |= match event.key.kind {
+                Kind::Node if event.deleted => {
+                    self.scheduler.remove_node(&event.key.name);
+                    false
+                }
+                Kind::Node => self.see_node(&event.object),
+                Kind::Pod => self.see_pod(&snapshot, &event.object, event.deleted),
+                Kind::Template if event.deleted => {
+                    self.templates.remove(&event.key.name);
+                    false
+                }
+                _ => false,
+            };
+        }
+        if freed {
+            self.due.append(&mut self.waiting);
+        }
+    }
+
+    fn see_node(&mut self, object: &Object) -> bool {
+        Node::try_from(object).is_ok_and(|node| self.scheduler.set_node(&node))
+    }
+
+    fn see_pod(&mut self, snapshot: &Snapshot, object: &Object, deleted: bool) -> bool {
+        let (key, spec, uid) = (Key::of(object), pod_spec(object), Uid::from_trusted(meta(object).uid.clone()));
+        if deleted || meta(object).deleted.is_some() {
+            self.due.remove(&key);
+            self.waiting.remove(&key);
+        }
+        if deleted {
+            self.accounts.insert(spec.node.clone());
+            return self.scheduler.remove_pod(&uid);
+        }
+        if spec.address_index == 0 {
+            let ready = !spec.template_revision.is_empty() && !is_ended(pod_status(object));
+            // A pod that is known to fit nowhere waits until something is freed: its own status is no news.
+            if ready && meta(object).deleted.is_none() && !self.waiting.contains(&key) {
+                self.due.insert(key);
+            }
+            return false;
+        }
+        self.due.remove(&key);
+        self.waiting.remove(&key);
+        self.accounts.insert(spec.node.clone());
+        let node = NodeName::from_trusted(spec.node.clone());
+        let shape = self.shape(snapshot, object);
+        let occupant = if is_ended(pod_status(object)) {
+            Occupant { node, resources: Resources::default(), workload: None }
+        } else {
+            let resources = shape.as_ref().map(Shape::resources).unwrap_or_default();
+            Occupant { node, resources, workload: shape.and_then(|s| s.workload) }
+        };
+        self.scheduler.add_pod(&uid, occupant)
+    }
+
+    /// What decides where the pod may go; `None` while its template is not there.
+    fn shape(&mut self, snapshot: &Snapshot, object: &Object) -> Option<Shape> {
+        let spec = pod_spec(object);
+        if !self.templates.contains_key(&spec.template_revision) {
+            let found = snapshot.get(&template_key(&spec.template_revision))?;
+            let template = match template_spec(&found)?.template(&spec.template_revision) {
+                Ok(template) => template,
+                Err(error) => {
+                    warn!(revision = spec.template_revision, %error, "a template in the store is not valid");
+                    return None;
+                }
+            };
+            let shape = Shape { selector: template.pod.node_selector.clone(), ..Shape::default() }
+                .with_resources(template.pod.requests())
+                .with_layers(template.images.iter().flat_map(|i| &i.layers));
+            self.templates.insert(spec.template_revision.clone(), Arc::new(shape));
+        }
+        let shape = Shape::clone(self.templates.get(&spec.template_revision)?);
+        let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
+        Some(Shape {
+            workload: named(&spec.workload).map(|w| ObjectName::new(meta(object).namespace.clone(), w)),
+            node: named(&spec.node).map(NodeName::from_trusted),
+            ..shape
+        })
+    }
+
+    /// Places what is due. Answers when to try again what could not be committed.
+    async fn place(&mut self) -> Result<Option<std::time::Duration>, StoreError> {
+        while !self.due.is_empty() {
+            let snapshot = self.control.store.snapshot();
+            let keys: Vec<Key> = self.due.iter().take(PLACE_MAX).cloned().collect();
+            let mut pods: Vec<(Arc<Object>, Request)> = Vec::new();
+            for key in &keys {
+                let Some(object) = snapshot.get(key) else { continue };
+                if pod_spec(&object).address_index > 0 || meta(&object).deleted.is_some() {
+                    continue;
+                }
+                if let Some(shape) = self.shape(&snapshot, &object) {
+                    let uid = Uid::from_trusted(meta(&object).uid.clone());
+                    pods.push((object, Request { uid, shape }));
+                }
+            }
+            let requests: Vec<Request> = pods.iter().map(|(_, r)| r.clone()).collect();
+            let placements = self.scheduler.place(&requests);
+            let mut changes = Vec::new();
+            let mut placed = Vec::new();
+            let mut free = Addresses { control: &self.control, snapshot: &snapshot, nodes: HashMap::new() };
+            for ((object, request), placement) in pods.iter().zip(placements) {
+                let bound = match &placement {
+                    Placement::Node(node) => free.bind(object, node.as_str()),
+                    Placement::Nowhere(_) => None,
+                };
+                match (bound, placement) {
+                    (Some(bound), _) => {
+                        changes.push(changed(bound, Keep::Durable));
+                        placed.push(request.uid.clone());
+                    }
+                    (None, placement) => {
+                        let why = match placement {
+                            Placement::Nowhere(why) => why.to_string(),
+                            Placement::Node(node) => {
+                                self.scheduler.remove_pod(&request.uid);
+                                format!("no address is left on node {node}")
+                            }
+                        };
+                        self.waiting.insert(Key::of(object));
+                        changes.extend(unschedulable(object, why));
+                    }
+                }
+            }
+            let count = placed.len();
+            let retry = match commit_or_retry(&self.control.store, changes).await? {
+                Done::Committed(_) => None,
+                Done::Conflict(_) => Some(RETRY),
+                Done::Full => Some(RETRY_FULL),
+            };
+            if retry.is_some() {
+                for uid in &placed {
+                    self.scheduler.remove_pod(uid);
+                }
+                for key in &keys {
+                    self.waiting.remove(key);
+                }
+                return Ok(retry);
+            }
+            if count > 0 {
+                info!(pods = count, "placed");
+            }
+            for key in &keys {
+                self.due.remove(key);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes what pods have set aside into the status of the nodes where that changed.
+    async fn tell_accounts(&mut self) -> Result<(), StoreError> {
+        for node in std::mem::take(&mut self.accounts) {
+            let (allocated, pods) = self.scheduler.allocated(&node);
+            let key = node_key(&node);
+            let told = edit(&self.control.store, &key, Keep::Volatile, |object| {
+                let wanted = Some(allocated.into());
+                let now = node_status(object);
+                if now.allocated == wanted && now.pods == pods {
+                    return false;
+                }
+                if let Some(status) = node_status_mut(object) {
+                    status.allocated = wanted;
+                    status.pods = pods;
+                }
+                true
+            });
+            match told.await {
+                Ok(()) => {}
+                Err(StoreError::Conflict { .. } | StoreError::DiskFull(_)) => {
+                    self.accounts.insert(node);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The pod with the words that say why it waits, if they are new.
+fn unschedulable(object: &Object, why: String) -> Option<strata_store::Change> {
+    let old = pod_status(object);
+    if old.reason == "Unschedulable" && old.message == why {
+        return None;
+    }
+    let mut object = object.clone();
+    let status = pod_status_mut(&mut object)?;
+    status.reason = "Unschedulable".to_owned();
+    status.message = why;
+    Some(changed(object, Keep::Volatile))
+}
+
+/// Which addresses are taken on the nodes that are given pods now.
+struct Addresses<'a> {
+    control: &'a Control,
+    snapshot: &'a Snapshot,
+    nodes: HashMap<String, (Subnet, BTreeSet<u32>)>,
+}
+
+impl Addresses<'_> {
+    /// The pod bound to the node with the lowest free address; `None` if there is none. An address is free when no record has it:
+    /// a record goes only when nothing of its pod is left; and when the node has no pod with it that has no record.
+    fn bind(&mut self, object: &Object, node: &str) -> Option<Object> {
+        if !self.nodes.contains_key(node) {
+            let subnet: Subnet = node_spec(&*self.snapshot.get(&node_key(node))?).subnet.parse().ok()?;
+            let mut taken: BTreeSet<u32> =
+                self.snapshot.pods_of_node(node).map(|o| pod_spec(&o).address_index).filter(|i| *i > 0).collect();
+            taken.extend(self.control.sessions.strangers(node));
+            self.nodes.insert(node.to_owned(), (subnet, taken));
+        }
+        let (subnet, taken) = self.nodes.get_mut(node)?;
+        let index = (2..=subnet.last_index()).find(|i| !taken.contains(i))?;
+        let address = subnet.address(index)?.to_string();
+        taken.insert(index);
+        let mut object = object.clone();
+        let spec = pod_spec_mut(&mut object)?;
+        spec.node = node.to_owned();
+        spec.address_index = index;
+        let status = pod_status_mut(&mut object)?;
+        status.set_phase(Phase::Assigned);
+        status.node = node.to_owned();
+        status.addresses = vec![address.clone()];
+        status.address = address;
+        status.reason.clear();
+        status.message.clear();
+        Some(object)
+    }
+}
