@@ -1,0 +1,130 @@
+//! The real world: image store, shims, cgroups, bridge and clock of this machine behind the traits of [`crate::world`].
+//!
+//! ```text
+//! STATE/pods/<uid>/shim.sock          the shim's socket
+//! STATE/pods/<uid>/link               name of the host's end of its veth pair
+//! STATE/pods/<uid>/c/<container>/     u and w: the writable layer
+//! STATE/pods/<uid>/log/               logs of its containers
+//! ```
+
+mod cache;
+mod clock;
+mod exit;
+mod images;
+mod live;
+mod locate;
+mod network;
+mod sandboxes;
+mod signals;
+mod start;
+
+pub use images::{spec_of_resolved, spec_of_stored};
+pub use locate::ViaController;
+
+use live::Live;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use strata_image::{ImageStore, Locate, Registry};
+use strata_model::{Subnet, Uid};
+use strata_network::NodeNetwork;
+use strata_runtime::{Zygote, cgroup::CgroupRoot, plan::HostFacts};
+use tokio::sync::{mpsc, watch};
+
+/// What the real world is made of.
+pub struct Setup {
+    /// STATE.
+    pub state_dir: PathBuf,
+    /// Images.
+    pub images: ImageStore,
+    /// The registry client.
+    pub registry: Registry,
+    /// Other nodes.
+    pub peers: Arc<dyn Locate>,
+    /// Makes sandboxes.
+    pub zygote: Zygote,
+    /// The agent's own cgroup.
+    pub cgroups: CgroupRoot,
+    /// Name of the bridge.
+    pub bridge: String,
+    /// First host id of this node's pods.
+    pub id_start: u32,
+}
+
+/// This machine.
+pub struct Node {
+    setup: Setup,
+    facts: HostFacts,
+    pods: Mutex<HashMap<Uid, Arc<Live>>>,
+    network: Mutex<Option<Arc<NodeNetwork>>>,
+    subnet: Mutex<Option<Subnet>>,
+    inventory: watch::Sender<u64>,
+    cache: mpsc::Sender<cache::Used>,
+}
+
+impl Node {
+    /// Takes hold of it. To be called within the async runtime.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        let cache = cache::start(setup.images.layers().clone());
+        Self {
+            facts: HostFacts::observe(),
+            setup,
+            pods: Mutex::default(),
+            network: Mutex::default(),
+            subnet: Mutex::default(),
+            inventory: watch::Sender::new(0),
+            cache,
+        }
+    }
+
+    /// The image store, for the node API and for peers.
+    #[must_use]
+    pub fn image_store(&self) -> &ImageStore {
+        &self.setup.images
+    }
+
+    /// The registry client.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.setup.registry
+    }
+
+    /// Other nodes.
+    #[must_use]
+    pub fn peers(&self) -> Arc<dyn Locate> {
+        self.setup.peers.clone()
+    }
+
+    /// Says that layers or images have come or gone.
+    pub fn inventory_changed(&self) {
+        self.inventory.send_modify(|n| *n += 1);
+    }
+
+    /// The directory of a pod's logs.
+    #[must_use]
+    pub fn log_dir(&self, uid: &Uid) -> PathBuf {
+        self.pod_dir(uid).join("log")
+    }
+
+    fn pod_dir(&self, uid: &Uid) -> PathBuf {
+        self.setup.state_dir.join("pods").join(uid.as_str())
+    }
+
+    fn live(&self, uid: &Uid) -> Option<Arc<Live>> {
+        lock(&self.pods).get(uid).cloned()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what blocks on the kernel or the disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, crate::world::Trouble> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| crate::world::Trouble::new("Stopping", format!("the agent stops: {e}")))
+}
