@@ -337,7 +337,13 @@ impl Images {
         template: Option<types::TemplateSpec>,
     ) -> Result<bool, StoreError> {
         let mut updated = object.clone();
+        let wanted = wanted_replicas(object);
         if let Some(status) = workload_status_mut(&mut updated) {
+            // Until the pods are planned anew nothing counts as ready at this generation: whoever waits must not stop here.
+            if status.observed_generation != generation || status.revision != revision {
+                status.desired = wanted.unwrap_or(status.desired.max(1));
+                status.updated = 0;
+            }
             status.revision = revision.to_owned();
             status.observed_generation = generation;
             status.reason.clear();
@@ -367,4 +373,11 @@ impl Images {
         changes.push(changed(updated, keep));
         Ok(matches!(commit_or_retry(&self.control.store, changes).await?, Done::Committed(_)))
     }
+}
+
+/// The replicas a workload asks for; `None` where the nodes decide.
+fn wanted_replicas(object: &Object) -> Option<u32> {
+    let Some(object::Kind::Workload(workload)) = &object.kind else { return None };
+    let spec = workload.spec.as_ref()?;
+    (spec.mode() == types::workload_spec::Mode::Replicated).then(|| spec.replicas.unwrap_or(1))
 }

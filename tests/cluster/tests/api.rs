@@ -143,8 +143,8 @@ fn a_certificate_of_another_cluster_opens_nothing() -> Result<()> {
 
 /// Replaces the multi-line TOML string of one key.
 fn swap_pem(toml: &str, key: &str, pem: &str) -> Result<String> {
-    let start = toml.find(&format!("{key} = \"\"\"")).with_context(|| format!("no {key} in the admin's config"))?;
+    let start = toml.find(&format!("{key} = '''")).with_context(|| format!("no {key} in the admin's config"))?;
     let begin = start + key.len() + 6;
-    let end = begin + toml[begin..].find("\"\"\"").context("unterminated")?;
+    let end = begin + toml[begin..].find("'''").context("unterminated")?;
     Ok(format!("{}\n{pem}{}", &toml[..begin], &toml[end..]))
 }
