@@ -111,15 +111,7 @@ fn an_agent_runs_pods_survives_and_leaves_nothing() {
         // Removed: nothing of the pods is left, the layer is.
         let full = Assignments { full: true, generation: 2, ..Default::default() };
         c.frame(full).await;
-        let mut gone = std::collections::BTreeSet::new();
-        while gone.len() < 3 {
-            for uid in ["u1", "u2", "u3"] {
-                if !gone.contains(uid) && !state.join("pods").join(uid).exists() {
-                    gone.insert(uid);
-                }
-            }
-            tokio::task::yield_now().await;
-        }
+        c.all_gone(&["u1", "u2", "u3"]).await;
         let cgroups = CgroupRoot::detect(&cgroup_parent).unwrap();
         assert_eq!(cgroups.pods(), Vec::<String>::new());
         assert_eq!(names(&state.join("pods")), Vec::<String>::new());

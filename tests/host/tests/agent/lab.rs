@@ -97,6 +97,7 @@ impl Controller {
     pub async fn start(dir: &Path) -> Self {
         strata_transport::install_crypto();
         let ca = Ca::create().unwrap();
+        std::fs::create_dir_all(dir).unwrap();
         ca.save(dir).unwrap();
         let identity = ca.issue(Role::Controller, "controller").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -176,13 +177,40 @@ impl Session {
         }
     }
 
+    /// Waits until the agent has said of each of these that nothing of it is left.
+    pub async fn all_gone(&mut self, uids: &[&str]) {
+        let mut left: std::collections::BTreeSet<&str> = uids.iter().copied().collect();
+        let told = timeout(PATIENCE, async {
+            while let Some(message) = self.up.next().await {
+                if let Some(Up::Status(batch)) = message.unwrap().message {
+                    for report in batch.pods.iter().filter(|p| p.gone) {
+                        left.remove(report.uid.as_str());
+                    }
+                }
+                if left.is_empty() {
+                    return;
+                }
+            }
+            panic!("the stream ended before {left:?} were gone");
+        });
+        assert!(told.await.is_ok(), "not gone in time");
+    }
+
     pub async fn running(&mut self, uid: &str) -> types::PodStatus {
         self.report(uid, "Running", |p| p.status.as_ref().is_some_and(|s| s.ready)).await.status.unwrap()
     }
 }
 
-/// The agent's process; it does not end with the test's end of interest in it.
-pub struct Agent(pub Child);
+/// The agent's process. A test that fails ends it; its pods' processes are then the operator's to end, as after any kill -9.
+pub struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Ended already unless the test failed.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
 
 impl Agent {
     pub fn start(dir: &Path, controller: &Controller, cgroup_parent: &str) -> Self {
@@ -202,6 +230,7 @@ impl Agent {
                 .arg("--config")
                 .arg(&config)
                 .env("STRATA_LOG", "debug,h2=info,hyper=info,rustls=info")
+                .stdout(std::process::Stdio::null())
                 .stderr(log)
                 .spawn()
                 .unwrap(),
