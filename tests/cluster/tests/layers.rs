@@ -68,12 +68,12 @@ fn deleting_a_workload_leaves_nothing_of_it() -> Result<()> {
 /// What a node holds besides its layers.
 fn footprint(cluster: &Cluster, node: &str) -> Result<BTreeMap<&'static str, usize>> {
     let node = cluster.node(node)?;
+    let parent = cluster.cgroup_parent(&node.name)?;
     let mut cgroups = 0;
     for root in fs::read_dir("/sys/fs/cgroup")? {
-        let parent = root?.path().join("strata-quickstart").join(&node.name);
-        cgroups += count_dirs(&parent);
+        cgroups += count_dirs(&root?.path().join(&parent));
     }
-    cgroups += count_dirs(&std::path::Path::new("/sys/fs/cgroup/strata-quickstart").join(&node.name));
+    cgroups += count_dirs(&std::path::Path::new("/sys/fs/cgroup").join(&parent));
     let agent_mounts = fs::read_to_string(format!("/proc/{}/mounts", node.pid))?.lines().count();
     Ok(BTreeMap::from([
         ("links", node.pod_links()?.len()),

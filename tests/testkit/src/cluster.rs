@@ -188,6 +188,16 @@ impl Cluster {
         self.nodes()?.into_iter().find(|n| n.name == name).with_context(|| format!("no node {name}"))
     }
 
+    /// The node's parent directory in each cgroup hierarchy, from its settings.
+    ///
+    /// # Errors
+    /// If the settings do not name it.
+    pub fn cgroup_parent(&self, node: &str) -> Result<String> {
+        let settings = fs::read_to_string(self.home.join(format!("{node}.toml")))?;
+        let line = settings.lines().find_map(|l| l.strip_prefix("cgroup_parent = \""));
+        Ok(line.context("cgroup_parent")?.trim_end_matches('"').to_owned())
+    }
+
     /// Starts what does not run, as a person would: `deploy/quickstart up --no-demo`.
     ///
     /// # Errors
