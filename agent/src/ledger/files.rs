@@ -162,7 +162,7 @@ impl Layout {
     pub fn pods(&self) -> PathBuf {
         self.state.join("pods")
     }
-    /// STATE/pods/<uid>.
+    /// `STATE/pods/<uid>`.
     #[must_use]
     pub fn pod(&self, uid: &strata_model::Uid) -> PathBuf {
         self.pods().join(uid.as_str())

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use strata_model::{ContainerName, Phase};
 use strata_reconciler::{Ended, ExitFact, Images, Observed, ObservedContainer, Run, Sandbox};
 
-/// STATE/pods/<uid>/record.json.
+/// `STATE/pods/<uid>/record.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Of the boot in which it was written: pids and times of another one mean nothing.

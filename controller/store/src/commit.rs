@@ -51,6 +51,7 @@ pub enum Condition {
 
 /// What to do with an object.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "nearly every change is a put: a box would only add an allocation")]
 pub enum Op {
     /// Create or replace it. The store sets `meta.revision`.
     Put(Object),

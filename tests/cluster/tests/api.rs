@@ -28,7 +28,8 @@ fn documents_have_every_field_of_the_contract() -> Result<()> {
     for field in ["phase", "ready", "reason", "message", "node", "address", "addresses", "attempt", "containers"] {
         ensure!(!pod["status"][field].is_null(), "status.{field} is missing in {pod}");
     }
-    for field in ["name", "state", "ready", "restarts", "exitCode", "reason", "lastExit", "image", "imageDigest", "pid"] {
+    for field in ["name", "state", "ready", "restarts", "exitCode", "reason", "lastExit", "image", "imageDigest", "pid"]
+    {
         ensure!(!pod["status"]["containers"][0][field].is_null(), "containers[0].{field} is missing in {pod}");
     }
     ensure!(pod["status"]["containers"][0]["pid"].is_u64(), "pids are numbers");
@@ -36,7 +37,11 @@ fn documents_have_every_field_of_the_contract() -> Result<()> {
     for field in ["phase", "address", "capacity", "allocated", "layers", "layerMount"] {
         ensure!(!node["status"][field].is_null(), "status.{field} is missing in {node}");
     }
-    for (args, word) in [(["get", "po", "-o", "name"], "fields-0"), (["get", "deploy", "-o", "table"], "fields"), (["get", "nodes", "-o", "yaml"], "node-2")] {
+    for (args, word) in [
+        (["get", "po", "-o", "name"], "fields-0"),
+        (["get", "deploy", "-o", "table"], "fields"),
+        (["get", "nodes", "-o", "yaml"], "node-2"),
+    ] {
         let run = cluster.ctl(&args)?.ok()?;
         ensure!(run.stdout.contains(word), "{args:?}: {}", run.stdout);
     }
@@ -70,13 +75,21 @@ fn a_stale_revision_is_a_conflict_and_two_at_once_both_end() -> Result<()> {
     cluster.apply(&workload("twice", 0), &[])?.ok()?;
     let old = cluster.ctl(&["get", "workload", "twice", "-o", "json"])?.ok()?.json()?;
     let revision = old["meta"]["revision"].as_str().context("revision")?.to_owned();
-    let with = |n: u32| workload("twice", n).replace("{name: twice}", &format!("{{name: twice, revision: \"{revision}\"}}"));
+    let with =
+        |n: u32| workload("twice", n).replace("{name: twice}", &format!("{{name: twice, revision: \"{revision}\"}}"));
     cluster.apply(&with(1), &[])?.ok()?;
     let run = cluster.apply(&with(2), &[])?.code_is(4)?;
     ensure!(run.stderr.contains("revision"), "{}", run.stderr);
 
     thread::scope(|scope| -> Result<()> {
-        let all: Vec<_> = (0..8).map(|i| scope.spawn({ let c = &cluster; move || c.apply(&workload("twice", i % 2), &[])?.ok() })).collect();
+        let all: Vec<_> = (0..8)
+            .map(|i| {
+                scope.spawn({
+                    let c = &cluster;
+                    move || c.apply(&workload("twice", i % 2), &[])?.ok()
+                })
+            })
+            .collect();
         for one in all {
             one.join().map_err(|_| anyhow::anyhow!("panicked"))??;
         }
@@ -91,11 +104,27 @@ fn bad_manifests_are_refused_with_line_and_column() -> Result<()> {
     let deep = format!("kind: Workload\nmeta: {{name: x}}\nspec: {}1{}\n", "[".repeat(100_000), "]".repeat(100_000));
     let huge = format!("# {}\n", "x".repeat(32 << 20));
     let cases: &[(&str, &str, &[&str])] = &[
-        ("unknown field", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers:\n  - name: c\n    imagee: hello:1\n", &["7:", "imagee"]),
-        ("not built yet", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  hostNetwork: true\n  containers: [{name: c, image: a}]\n", &["5:", "hostNetwork"]),
-        ("bad quantity", "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers:\n  - name: c\n    image: a\n    resources: {limits: {memory: 12Mo}}\n", &["8:", "12Mo"]),
+        (
+            "unknown field",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers:\n  - name: c\n    imagee: hello:1\n",
+            &["7:", "imagee"],
+        ),
+        (
+            "not built yet",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  hostNetwork: true\n  containers: [{name: c, image: a}]\n",
+            &["5:", "hostNetwork"],
+        ),
+        (
+            "bad quantity",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec:\n  containers:\n  - name: c\n    image: a\n    resources: {limits: {memory: 12Mo}}\n",
+            &["8:", "12Mo"],
+        ),
         ("not yaml", "kind: [\n", &["1"]),
-        ("bad name", "kind: Workload\nmeta: {name: Under_Score}\nspec: {template: {containers: [{name: c, image: a}]}}\n", &["Under_Score"]),
+        (
+            "bad name",
+            "kind: Workload\nmeta: {name: Under_Score}\nspec: {template: {containers: [{name: c, image: a}]}}\n",
+            &["Under_Score"],
+        ),
         ("deep", &deep, &[]),
         ("huge", &huge, &["8"]),
     ];

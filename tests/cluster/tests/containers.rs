@@ -28,11 +28,15 @@ fn run(cluster: &Cluster, name: &str, container: &str) -> Result<(serde_json::Va
 #[test]
 fn command_args_env_working_dir_and_user_arrive() -> Result<()> {
     let cluster = Cluster::here()?;
-    let script = "id -u; id -g; pwd; echo $GREETING; hostname; cat /proc/self/status | grep -E 'NoNewPrivs|CapBnd|Seccomp:'";
+    let script =
+        "id -u; id -g; pwd; echo $GREETING; hostname; cat /proc/self/status | grep -E 'NoNewPrivs|CapBnd|Seccomp:'";
     let (status, log) = run(
         &cluster,
         "given",
-        &format!("{}, env: [{{name: GREETING, value: hi there}}], workingDir: /tmp, securityContext: {{runAsUser: 1234, runAsGroup: 567}}", sh(script)),
+        &format!(
+            "{}, env: [{{name: GREETING, value: hi there}}], workingDir: /tmp, securityContext: {{runAsUser: 1234, runAsGroup: 567}}",
+            sh(script)
+        ),
     )?;
     ensure!(status["phase"] == "Exited" && status["containers"][0]["exitCode"] == 0, "{status}");
     let lines: Vec<&str> = log.lines().collect();
@@ -65,7 +69,8 @@ fn exit_codes_and_reasons_are_told() -> Result<()> {
 #[test]
 fn a_memory_hog_ends_as_oom_killed() -> Result<()> {
     let cluster = Cluster::here()?;
-    let (status, _) = run(&cluster, "hog", &format!("{}, resources: {{limits: {{memory: 16Mi}}}}", sh("exec tail /dev/zero")))?;
+    let (status, _) =
+        run(&cluster, "hog", &format!("{}, resources: {{limits: {{memory: 16Mi}}}}", sh("exec tail /dev/zero")))?;
     let c = &status["containers"][0];
     ensure!(c["reason"] == "OOMKilled" && c["exitCode"] == 137, "{status}");
     Ok(())
@@ -75,7 +80,11 @@ fn a_memory_hog_ends_as_oom_killed() -> Result<()> {
 fn a_fork_bomb_stays_in_its_pod() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
-    let bomb = pod("bomb", "Never", &format!("{}, resources: {{limits: {{cpu: 200m, memory: 64Mi}}}}", sh("b() { b | b & }; b; sleep 1000")));
+    let bomb = pod(
+        "bomb",
+        "Never",
+        &format!("{}, resources: {{limits: {{cpu: 200m, memory: 64Mi}}}}", sh("b() { b | b & }; b; sleep 1000")),
+    );
     cluster.apply(&bomb, &[])?.ok()?;
     cluster.pod_until("bomb", 30, |s| s["phase"] == "Running" || s["phase"] == "Exited" || s["phase"] == "Failed")?;
     // The rest of the node goes on: another pod starts beside it.
@@ -110,7 +119,9 @@ fn logs_can_be_followed() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
     cluster.apply(&pod("ticking", "Never", &sh("for i in 1 2 3 4 5; do echo tick $i; sleep 0.2; done")), &[])?.ok()?;
-    cluster.pod_until("ticking", 30, |s| s["phase"] != "Pending" && s["phase"] != "Assigned" && s["phase"] != "Preparing")?;
+    cluster.pod_until("ticking", 30, |s| {
+        s["phase"] != "Pending" && s["phase"] != "Assigned" && s["phase"] != "Preparing"
+    })?;
     let log = cluster.ctl(&["logs", "-f", "ticking"])?.ok()?.stdout;
     ensure!(log == "tick 1\ntick 2\ntick 3\ntick 4\ntick 5\n", "{log}");
     cluster.delete(&["pod/ticking"])
@@ -141,7 +152,8 @@ fn exec_gives_streams_codes_and_a_terminal() -> Result<()> {
 fn a_run_from_the_command_line_ends_with_its_code() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
-    let run = cluster.ctl(&["run", "hello:1", "--rm", "--name", "once", "--", "sh", "-c", "echo hi; exit 4"])?.code_is(4)?;
+    let run =
+        cluster.ctl(&["run", "hello:1", "--rm", "--name", "once", "--", "sh", "-c", "echo hi; exit 4"])?.code_is(4)?;
     ensure!(run.stdout.contains("hi"), "{run:?}");
     cluster.delete(&["pod/once"])
 }
@@ -150,7 +162,12 @@ fn a_run_from_the_command_line_ends_with_its_code() -> Result<()> {
 fn the_container_is_isolated() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
-    cluster.apply(&pod("jail", "Always", "command: [sleep, '1000'], securityContext: {runAsUser: 0}"), &["--wait", "--timeout", "30s"])?.ok()?;
+    cluster
+        .apply(
+            &pod("jail", "Always", "command: [sleep, '1000'], securityContext: {runAsUser: 0}"),
+            &["--wait", "--timeout", "30s"],
+        )?
+        .ok()?;
     let pid = cluster.pid("jail")?;
     for ns in ["pid", "mnt", "net", "ipc", "uts", "cgroup", "user"] {
         let inside = std::fs::read_link(format!("/proc/{pid}/ns/{ns}"))?;
@@ -171,7 +188,9 @@ fn the_container_is_isolated() -> Result<()> {
         ensure!(run.code != 0, "{what} worked");
     }
     // Ping sockets need no NET_RAW, low ports no NET_BIND_SERVICE.
-    ensure!(cluster.exec("jail", &["cat", "/proc/sys/net/ipv4/ping_group_range"])?.split_whitespace().eq(["0", "65535"]));
+    ensure!(
+        cluster.exec("jail", &["cat", "/proc/sys/net/ipv4/ping_group_range"])?.split_whitespace().eq(["0", "65535"])
+    );
     ensure!(cluster.exec("jail", &["cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"])? == "0\n");
     let fds = cluster.exec("jail", &["ls", "/proc/1/fd"])?;
     ensure!(fds.split_whitespace().collect::<Vec<_>>() == ["0", "1", "2"], "{fds}");
@@ -181,9 +200,14 @@ fn the_container_is_isolated() -> Result<()> {
 #[test]
 fn run_as_non_root_and_read_only_root_are_enforced() -> Result<()> {
     let cluster = Cluster::here()?;
-    let (status, _) = run(&cluster, "rootless", &format!("{}, securityContext: {{runAsUser: 0, runAsNonRoot: true}}", sh("true")))?;
+    let (status, _) =
+        run(&cluster, "rootless", &format!("{}, securityContext: {{runAsUser: 0, runAsNonRoot: true}}", sh("true")))?;
     ensure!(status["phase"] == "Failed" && status.to_string().contains("runAsNonRoot"), "{status}");
-    let (status, _) = run(&cluster, "readonly", &format!("{}, securityContext: {{readOnlyRootFilesystem: true, runAsUser: 0}}", sh("echo x > /file")))?;
+    let (status, _) = run(
+        &cluster,
+        "readonly",
+        &format!("{}, securityContext: {{readOnlyRootFilesystem: true, runAsUser: 0}}", sh("echo x > /file")),
+    )?;
     ensure!(status["containers"][0]["exitCode"] == 1, "{status}");
     Ok(())
 }
@@ -192,7 +216,8 @@ fn run_as_non_root_and_read_only_root_are_enforced() -> Result<()> {
 fn a_stop_signal_ends_a_pod_within_its_grace() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
-    let deaf = pod("deaf", "Always", &sh("trap '' TERM; while true; do sleep 1; done")).replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 2");
+    let deaf = pod("deaf", "Always", &sh("trap '' TERM; while true; do sleep 1; done"))
+        .replace("terminationGracePeriodSeconds: 1", "terminationGracePeriodSeconds: 2");
     cluster.apply(&deaf, &["--wait", "--timeout", "30s"])?.ok()?;
     let from = Instant::now();
     cluster.delete(&["pod/deaf"])?;
@@ -205,8 +230,24 @@ fn a_stop_signal_ends_a_pod_within_its_grace() -> Result<()> {
 fn a_container_that_ends_starts_again_with_back_off_and_keeps_its_files() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
-    cluster.apply(&pod("phoenix", "Always", &format!("{}, securityContext: {{runAsUser: 0}}", sh("echo life >> /tmp/lives; cat /tmp/lives; [ $(wc -l < /tmp/lives) -ge 3 ] && sleep 1000; exit 9"))), &[])?.ok()?;
-    let pod = cluster.pod_until("phoenix", 60, |s| s["containers"][0]["restarts"] == 2 && s["containers"][0]["state"] == "Running")?;
+    cluster
+        .apply(
+            &pod(
+                "phoenix",
+                "Always",
+                &format!(
+                    "{}, securityContext: {{runAsUser: 0}}",
+                    sh(
+                        "echo life >> /tmp/lives; cat /tmp/lives; [ $(wc -l < /tmp/lives) -ge 3 ] && sleep 1000; exit 9"
+                    )
+                ),
+            ),
+            &[],
+        )?
+        .ok()?;
+    let pod = cluster.pod_until("phoenix", 60, |s| {
+        s["containers"][0]["restarts"] == 2 && s["containers"][0]["state"] == "Running"
+    })?;
     let c = &pod["status"]["containers"][0];
     ensure!(c["lastExit"]["exitCode"] == 9 && pod["status"]["attempt"] == 0, "{pod}");
     cluster.delete(&["pod/phoenix"])

@@ -21,7 +21,9 @@ fn a_thousand_writes_change_no_layer_file() -> Result<()> {
     let pods = cluster.running("writers", 2, 5)?;
     for (i, pod) in pods.iter().enumerate() {
         let name = pod["meta"]["name"].as_str().context("name")?;
-        let script = format!("i=0; while [ $i -lt 500 ]; do echo {i} >> /etc/passwd; echo {i} > /tmp/f$i; i=$((i+1)); done; rm -f /bin/hello; echo {i} > /srv/www/index.html");
+        let script = format!(
+            "i=0; while [ $i -lt 500 ]; do echo {i} >> /etc/passwd; echo {i} > /tmp/f$i; i=$((i+1)); done; rm -f /bin/hello; echo {i} > /srv/www/index.html"
+        );
         cluster.exec(name, &["sh", "-c", &script])?;
     }
     ensure!(node.layer_sums()? == before, "a layer file changed");

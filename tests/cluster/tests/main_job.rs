@@ -45,8 +45,12 @@ fn a_deployment_from_a_registry_runs_on_every_node_and_shares_its_layers() -> Re
 
     // Each node holds each layer once, under its diff ID, and says so.
     let spec = cluster.ctl(&["get", "image", &image, "-o", "json"])?.ok()?.json()?;
-    let layers: Vec<String> =
-        spec["spec"]["layers"].as_array().context("layers")?.iter().map(|l| l["diffId"].as_str().unwrap_or("").into()).collect();
+    let layers: Vec<String> = spec["spec"]["layers"]
+        .as_array()
+        .context("layers")?
+        .iter()
+        .map(|l| l["diffId"].as_str().unwrap_or("").into())
+        .collect();
     ensure!(layers.len() == 3, "{layers:?}");
     for node in cluster.nodes()? {
         for layer in &layers {
@@ -55,7 +59,8 @@ fn a_deployment_from_a_registry_runs_on_every_node_and_shares_its_layers() -> Re
         }
     }
     let node = cluster.ctl(&["get", "node", "node-1", "-o", "json"])?.ok()?.json()?;
-    let told: Vec<&str> = node["status"]["layers"].as_array().context("layers")?.iter().filter_map(|l| l["diffId"].as_str()).collect();
+    let told: Vec<&str> =
+        node["status"]["layers"].as_array().context("layers")?.iter().filter_map(|l| l["diffId"].as_str()).collect();
     ensure!(layers.iter().all(|l| told.contains(&l.as_str())), "node-1 tells of {told:?}");
 
     // Private files: what one writes no other sees.
@@ -76,7 +81,8 @@ fn a_deployment_from_a_registry_runs_on_every_node_and_shares_its_layers() -> Re
             ensure!(page.contains(&format!("hello from {name}")), "{from} -> {name}: {page}");
         }
         let node = cluster.node(pod["status"]["node"].as_str().context("node")?)?;
-        let output = node.command("curl").args(["-s", "-m", "5", &format!("http://{address}:8080/healthz")]).output()?;
+        let output =
+            node.command("curl").args(["-s", "-m", "5", &format!("http://{address}:8080/healthz")]).output()?;
         ensure!(output.stdout == b"ok\n", "{} cannot reach {address}", node.name);
     }
 
@@ -109,7 +115,9 @@ fn a_registry_that_wants_a_login_gets_it_and_one_that_refuses_is_named() -> Resu
     // The same blobs behind another password: the reason says what is wrong.
     drop(registry);
     let _other = Registry::start("10.63.0.1:7651", Some(("tester", "changed")))?;
-    let run = cluster.apply(&deployment("refused", "10.63.0.1:7651/private/other:2", 1), &["--wait", "--timeout", "5s"])?.code_is(6)?;
+    let run = cluster
+        .apply(&deployment("refused", "10.63.0.1:7651/private/other:2", 1), &["--wait", "--timeout", "5s"])?
+        .code_is(6)?;
     ensure!(run.stderr.contains("Unauthorized"), "{}", run.stderr);
     cluster.delete(&["workload/refused"])
 }
@@ -130,7 +138,9 @@ fn an_imported_image_runs_on_every_node_without_a_registry() -> Result<()> {
 fn a_daemon_set_puts_one_pod_on_every_node() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
-    let manifest = deployment("everywhere", "hello:1", 1).replace("kind: Deployment", "kind: DaemonSet").replace("  replicas: 1\n", "");
+    let manifest = deployment("everywhere", "hello:1", 1)
+        .replace("kind: Deployment", "kind: DaemonSet")
+        .replace("  replicas: 1\n", "");
     cluster.apply(&manifest, &["--wait", "--timeout", "60s"])?.ok()?;
     let pods = cluster.running("everywhere", 3, 5)?;
     let nodes: std::collections::BTreeSet<_> = pods.iter().map(|p| p["status"]["node"].to_string()).collect();
@@ -144,7 +154,8 @@ fn a_changed_template_rolls_the_pods_and_never_has_fewer_ready() -> Result<()> {
     cluster.ensure_hello()?;
     cluster.apply(&deployment("rolling", "hello:1", 3), &["--wait", "--timeout", "60s"])?.ok()?;
     let before: Vec<String> = cluster.running("rolling", 3, 5)?.iter().map(|p| p["meta"]["uid"].to_string()).collect();
-    let changed = deployment("rolling", "hello:1", 3).replace("        ports:", "        env: [{name: VERSION, value: \"2\"}]\n        ports:");
+    let changed = deployment("rolling", "hello:1", 3)
+        .replace("        ports:", "        env: [{name: VERSION, value: \"2\"}]\n        ports:");
     cluster.apply(&changed, &["--wait", "--timeout", "60s"])?.ok()?;
     let after = cluster.running("rolling", 3, 10)?;
     ensure!(after.iter().all(|p| !before.contains(&p["meta"]["uid"].to_string())), "every pod is a new one");

@@ -17,7 +17,15 @@ fn identity(pods: &[Value]) -> Vec<String> {
         .iter()
         .map(|p| {
             let c = &p["status"]["containers"][0];
-            format!("{} {} pid {} restarts {} attempt {} on {}", p["meta"]["name"], p["meta"]["uid"], c["pid"], c["restarts"], p["status"]["attempt"], p["status"]["node"])
+            format!(
+                "{} {} pid {} restarts {} attempt {} on {}",
+                p["meta"]["name"],
+                p["meta"]["uid"],
+                c["pid"],
+                c["restarts"],
+                p["status"]["attempt"],
+                p["status"]["node"]
+            )
         })
         .collect();
     all.sort();
@@ -64,7 +72,8 @@ fn every_acknowledged_apply_outlives_kill_9_of_the_controller() -> Result<()> {
         })?;
         cluster.up()?;
     }
-    let there: Vec<String> = cluster.list("workloads")?.iter().filter_map(|w| w["meta"]["name"].as_str().map(str::to_owned)).collect();
+    let there: Vec<String> =
+        cluster.list("workloads")?.iter().filter_map(|w| w["meta"]["name"].as_str().map(str::to_owned)).collect();
     ensure!(acknowledged.len() > 10, "only {} applies were acknowledged", acknowledged.len());
     for name in &acknowledged {
         ensure!(there.contains(name), "{name} was acknowledged and is gone");
@@ -98,7 +107,9 @@ fn containers_outlive_kill_9_of_their_agent_and_are_found_again() -> Result<()> 
     let mine = on(&pods, &node);
     let name = mine.first().context("a pod on node-1")?["meta"]["name"].as_str().context("name")?.to_owned();
     ensure!(cluster.exec(&name, &["echo", "again"])? == "again\n");
-    cluster.apply(&workload("onemore", 1, "\"kubernetes.io/hostname\": node-1"), &["--wait", "--timeout", "30s"])?.ok()?;
+    cluster
+        .apply(&workload("onemore", 1, "\"kubernetes.io/hostname\": node-1"), &["--wait", "--timeout", "30s"])?
+        .ok()?;
     let now = layer_cache(&node)?;
     ensure!(now <= cached + (64 << 10), "the page cache of the layers grew from {cached} to {now} bytes");
     cluster.delete(&["workload/onemore", "workload/lasting"])
@@ -163,13 +174,15 @@ fn a_node_that_was_cut_off_is_resynced_and_stops_what_was_given_away() -> Result
     cluster.apply(&workload("moved", 3, ""), &["--wait", "--timeout", "60s"])?.ok()?;
     let before = cluster.running("moved", 3, 5)?;
     let node = cluster.node("node-2")?;
-    let lost: Vec<u64> = on(&before, &node).iter().filter_map(|p| p["status"]["containers"][0]["pid"].as_u64()).collect();
+    let lost: Vec<u64> =
+        on(&before, &node).iter().filter_map(|p| p["status"]["containers"][0]["pid"].as_u64()).collect();
     ensure!(!lost.is_empty(), "no pod on node-2");
     let link = |state: &str| Command::new("ip").args(["-n", &node.netns, "link", "set", "uplink", state]).status();
     link("down")?;
     let replaced = eventually("replacements run elsewhere", 60, || {
         let pods = cluster.pods("moved")?;
-        let elsewhere: Vec<Value> = pods.into_iter().filter(|p| p["status"]["phase"] == "Running" && p["status"]["node"] != "node-2").collect();
+        let elsewhere: Vec<Value> =
+            pods.into_iter().filter(|p| p["status"]["phase"] == "Running" && p["status"]["node"] != "node-2").collect();
         ensure!(elsewhere.len() == 3, "{} run elsewhere", elsewhere.len());
         Ok(elsewhere)
     });
@@ -204,11 +217,15 @@ fn after_a_reboot_the_pods_start_again_in_place() -> Result<()> {
     cluster.up()?;
     let after = cluster.running("reborn", 6, 60)?;
     for pod in &mine {
-        let now = after.iter().find(|p| p["meta"]["uid"] == pod["meta"]["uid"]).with_context(|| format!("{} is gone", pod["meta"]["name"]))?;
+        let now = after
+            .iter()
+            .find(|p| p["meta"]["uid"] == pod["meta"]["uid"])
+            .with_context(|| format!("{} is gone", pod["meta"]["name"]))?;
         ensure!(now["status"]["node"] == "node-3" && now["status"]["address"] == pod["status"]["address"], "{now}");
         ensure!(now["status"]["attempt"].as_u64() > pod["status"]["attempt"].as_u64(), "{now}");
     }
-    let addresses: std::collections::BTreeSet<String> = after.iter().map(|p| p["status"]["address"].to_string()).collect();
+    let addresses: std::collections::BTreeSet<String> =
+        after.iter().map(|p| p["status"]["address"].to_string()).collect();
     ensure!(addresses.len() == 6, "{addresses:?}");
     let run = cluster.ctl(&["exec", &name, "--", "cat", "/tmp/file"])?;
     ensure!(run.code == 1, "a reboot drops the writable layer: {run:?}");

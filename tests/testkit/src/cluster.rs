@@ -44,7 +44,8 @@ impl Cluster {
     /// # Errors
     /// If there is none: run `tests/run cluster`.
     pub fn here() -> Result<Self> {
-        let home = env::var_os("STRATA_HOME").context("STRATA_HOME is not set: run these tests by tests/run cluster")?;
+        let home =
+            env::var_os("STRATA_HOME").context("STRATA_HOME is not set: run these tests by tests/run cluster")?;
         let repo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
         Ok(Self { home: home.into(), repo })
     }
@@ -118,7 +119,8 @@ impl Cluster {
     pub fn running(&self, workload: &str, count: usize, seconds: u64) -> Result<Vec<Value>> {
         eventually(&format!("{count} pods of {workload} running"), seconds, || {
             let pods = self.pods(workload)?;
-            let good = pods.iter().filter(|p| p["status"]["phase"] == "Running" && p["status"]["ready"] == true).count();
+            let good =
+                pods.iter().filter(|p| p["status"]["phase"] == "Running" && p["status"]["ready"] == true).count();
             ensure!(good == count && pods.len() == count, "{good} of {} run: {}", pods.len(), brief(&pods));
             Ok(pods)
         })
