@@ -36,7 +36,7 @@ impl Namespaces {
 /// Which side of a clone the caller is on.
 #[derive(Debug)]
 pub enum Side {
-    /// The new process. It must end in [`execveat`] or [`exit_now`].
+    /// The new process. It must end in `execveat` or [`exit_now`].
     Child,
     /// The caller, with the child's pid (in the caller's pid namespace) and a pidfd.
     Parent(i32, OwnedFd),

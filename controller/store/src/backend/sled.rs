@@ -22,6 +22,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use strata_proto::{store, types::Kind};
 
@@ -56,6 +57,22 @@ pub struct Sled {
     chunks: Mutex<chunks::Chunks>,
 }
 
+/// How long the lock of a database that was just closed is waited for: sled's background threads let go of it a little after the last handle.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Opens the database; a lock that is held is tried again for [`LOCK_WAIT`].
+fn open_unlocked(config: &sled::Config) -> std::thread::Result<sled::Result<sled::Db>> {
+    let end = Instant::now() + LOCK_WAIT;
+    loop {
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let locked = matches!(&opened, Ok(Err(sled::Error::Io(e))) if e.to_string().contains("lock"));
+        if !locked || Instant::now() >= end {
+            return opened;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl Sled {
     /// Opens or creates the database. Only one process can have it open.
     ///
@@ -78,7 +95,7 @@ impl Sled {
             .flush_every_ms(None)
             .mode(sled::Mode::HighThroughput);
         // Damage makes sled panic in places.
-        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+        let db = match open_unlocked(&config) {
             Ok(Ok(db)) => db,
             Ok(Err(sled::Error::Corruption { at, .. })) => {
                 return Err(damaged(&dir, &format!("the database reports corruption at {at:?}")));
