@@ -138,8 +138,10 @@ impl Observed {
                 }
             }
             Fact::Exited { container, exit } => {
+                // An end is told on each new connection until it is acknowledged: the one that was noted already is not this run's.
                 if let Some(c) = self.container_mut(&container)
                     && let Run::Running { since, .. } = c.run
+                    && !c.last_exit.as_ref().is_some_and(|e| e.is_same_end(&exit))
                 {
                     c.end(exit, now.saturating_sub(since), now);
                 }

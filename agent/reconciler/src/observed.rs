@@ -138,6 +138,13 @@ pub struct ExitFact {
     pub finished_unix_ms: u64,
 }
 
+impl ExitFact {
+    /// Whether both are of one process: told twice.
+    pub(crate) fn is_same_end(&self, other: &Self) -> bool {
+        self.finished_unix_ms != 0 && self.finished_unix_ms == other.finished_unix_ms && self.code == other.code
+    }
+}
+
 impl Observed {
     /// A pod of which nothing is on the node yet.
     #[must_use]

@@ -19,7 +19,7 @@ fn assigned(policy: RestartPolicy, containers: &[&str]) -> Assigned {
 
 fn exit(code: i32) -> ExitFact {
     let reason = if code == 0 { "Completed" } else { "Error" };
-    ExitFact { code, reason: reason.into(), message: String::new(), finished_unix_ms: 1 }
+    ExitFact { code, reason: reason.into(), message: String::new(), finished_unix_ms: 0 }
 }
 
 fn started(c: &str) -> Fact {
@@ -286,4 +286,18 @@ fn a_running_container_found_at_the_start_keeps_its_count() {
     c.fact(Fact::FoundRunning { container: name("a"), pid: 7, started_unix_ms: 0 });
     c.expect(&[], Phase::Running, "");
     assert_eq!((c.observed.containers[0].starts, c.observed.containers[0].restarts), (1, 0));
+}
+
+#[test]
+fn an_end_that_is_told_twice_ends_only_its_own_run() {
+    let mut c = Case::new(RestartPolicy::Always, &["a"], up(&["a"]));
+    let end = |finished_unix_ms| ExitFact { finished_unix_ms, ..exit(3) };
+    // An agent finds it in the shim's list, starts the next run, and only then reads the same end as an event.
+    c.fact(Fact::FoundExited { container: name("a"), exit: end(5_000) });
+    c.fact(started("a"));
+    c.fact(Fact::Exited { container: name("a"), exit: end(5_000) });
+    c.expect(&[], Phase::Running, "");
+    assert!(c.observed.containers[0].is_running());
+    c.fact(Fact::Exited { container: name("a"), exit: end(9_000) });
+    assert!(!c.observed.containers[0].is_running());
 }

@@ -66,7 +66,7 @@ impl World {
             code,
             reason: if code == 0 { "Completed" } else { "Error" }.into(),
             message: String::new(),
-            finished_unix_ms: 1,
+            finished_unix_ms: 0,
         }
     }
 
