@@ -108,6 +108,8 @@ pub struct StartRequest {
     pub log_limit_bytes: u64,
     /// Standard input; /dev/null if absent.
     pub stdin: Option<OwnedFd>,
+    /// The shim keeps the writing end of the container's standard input (with a terminal: its master) for [`ShimClient::attach`].
+    pub keeps_stdin: bool,
 }
 
 /// What [`ShimClient::exec`] needs.
@@ -269,6 +271,7 @@ impl ShimClient {
             log_limit_bytes: request.log_limit_bytes,
             cgroups,
             has_stdin,
+            keeps_stdin: request.keeps_stdin,
         });
         let answer = self.connection.call(body, fds).await?;
         match answer.body {
@@ -315,6 +318,30 @@ impl ShimClient {
             }
             (other, _) => Err(self.unexpected(other)),
         }
+    }
+
+    /// The writing end of a container's standard input, or its terminal's master. It may be had any number of times, by later
+    /// agents too.
+    ///
+    /// # Errors
+    /// `Error::Start` if no such container runs, it was started without one, or it was closed.
+    pub async fn attach(&self, container: &str) -> Result<OwnedFd> {
+        let request = request::Request::Attach(wire::Attach { container: container.to_owned(), close: false });
+        let answer = self.connection.call(request, Vec::new()).await?;
+        match answer.body {
+            reply::Reply::Done(_) => {
+                answer.fds.into_iter().next().ok_or_else(|| self.connection.protocol("no descriptor".into()))
+            }
+            other => Err(self.unexpected(other)),
+        }
+    }
+
+    /// Makes the shim let go of the writing end: the container reads its end once those of [`ShimClient::attach`] are closed.
+    ///
+    /// # Errors
+    /// `Error::Start` if no such container runs.
+    pub async fn close_stdin(&self, container: &str) -> Result<()> {
+        self.done(request::Request::Attach(wire::Attach { container: container.to_owned(), close: true })).await
     }
 
     /// Sends a signal to the first process of a container. SIGKILL ends all of it.

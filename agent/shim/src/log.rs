@@ -32,6 +32,8 @@ pub struct Stream {
     source: OwnedFd,
     name: &'static [u8],
     line: Vec<u8>,
+    /// Somebody may be at the other side: what has no line's end yet (a prompt) is written as a part at once.
+    prompt: bool,
 }
 
 /// What reading a stream came to.
@@ -90,8 +92,8 @@ impl LogFiles {
 
 impl Stream {
     /// Of a non-blocking descriptor.
-    pub fn new(source: OwnedFd, stderr: bool) -> Self {
-        Self { source, name: if stderr { b" stderr " } else { b" stdout " }, line: Vec::new() }
+    pub fn new(source: OwnedFd, stderr: bool, prompt: bool) -> Self {
+        Self { source, name: if stderr { b" stderr " } else { b" stdout " }, line: Vec::new(), prompt }
     }
 
     /// The descriptor to wait on.
@@ -107,7 +109,12 @@ impl Stream {
                 self.take(&buffer[..size], log);
                 Progress::More
             }
-            Err(Errno::AGAIN) => Progress::Idle,
+            Err(Errno::AGAIN) => {
+                if self.prompt {
+                    self.finish(log);
+                }
+                Progress::Idle
+            }
             // A terminal's master says EIO when the last slave has closed.
             _ => {
                 self.finish(log);

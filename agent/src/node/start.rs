@@ -75,6 +75,7 @@ impl Node {
                 log_b: log_b.into(),
                 log_limit_bytes: logs::DEFAULT_LIMIT_BYTES,
                 stdin: None,
+                keeps_stdin: container_.stdin,
             })
         });
         let request = request.await.map_err(|t| Failed(128, t.message))??;

@@ -1,30 +1,50 @@
-//! Following a container's own process: its output from the beginning, then its exit code. Its standard input cannot be attached
-//! yet: the shim gives containers none.
+//! Following a container's own process: its output from the beginning, then its exit code; and its standard input, whose end its
+//! shim keeps (so an agent that was restarted can attach it again).
 
-use super::{NodeApi, Out, STREAM_WAITING_MAX};
+use super::{NodeApi, Out, STREAM_WAITING_MAX, exec::cells, stdio::Writer};
 use crate::pods::Board;
-use std::sync::Arc;
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
 use strata_proto::{
-    node::{ExecExit, ExecOutput, ExecStart, exec_output::Message},
+    node::{ExecExit, ExecInput, ExecOutput, ExecStart, TtySize, exec_input::Message as In, exec_output::Message},
     types::container_status::State,
 };
-use strata_runtime::logs::{self, ReadOptions};
+use strata_runtime::{
+    ShimClient,
+    logs::{self, ReadOptions},
+};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 impl NodeApi {
-    pub(super) fn attach_stream(
+    pub(super) async fn attach_stream(
         &self,
         start: ExecStart,
+        input: Streaming<ExecInput>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Out<ExecOutput>, Status> {
-        if start.stdin {
-            return Err(Status::unimplemented(
-                "a container's own standard input cannot be attached yet: leave out -i, or use `ctl exec -i`",
-            ));
-        }
         let uid = self.known(&start.pod_uid, &start.container)?;
+        // One that has ended reads nothing, but what it wrote is still to be had.
+        let stdin = if start.stdin && !has_ended(&self.pods.board(), &start) {
+            let failed = |why: String| {
+                Status::failed_precondition(format!(
+                    "attaching the standard input of container {}: {why}",
+                    start.container
+                ))
+            };
+            let shim = self.node.shim(&uid).ok_or_else(|| failed("its pod has no sandbox now".into()))?;
+            match shim.attach(&start.container).await {
+                Ok(end) => Some(Stdin::new(shim, &start, end).map_err(|e| failed(e.to_string()))?),
+                // It may have ended since.
+                Err(_) if has_ended(&self.pods.board(), &start) => None,
+                Err(e) => return Err(failed(e.to_string())),
+            }
+        } else {
+            None
+        };
         let board = self.pods.board();
         let (ended, follow) = watch::channel(false);
         let mut entries =
@@ -49,7 +69,14 @@ impl NodeApi {
                 ended.send_replace(true);
                 code
             };
+            let feed = async {
+                if let Some(stdin) = stdin {
+                    stdin.feed(input).await;
+                }
+                std::future::pending::<()>().await;
+            };
             tokio::select! {
+                () = feed => {}
                 ((), code) = async { tokio::join!(relay, code) } => {
                     let last = code.map(|code| ExecOutput { message: Some(Message::Exit(ExecExit { code })) });
                     sender.send(last.ok_or_else(|| Status::not_found("the pod was removed"))).await.ok();
@@ -71,5 +98,61 @@ async fn exit_code(board: &Arc<Board>, start: &ExecStart) -> Option<i32> {
             return Some(container.exit_code);
         }
         changes.changed().await.ok()?;
+    }
+}
+
+fn has_ended(board: &Board, start: &ExecStart) -> bool {
+    let status = board.get(&start.pod_uid).and_then(|r| r.status);
+    status.is_some_and(|s| s.containers.iter().any(|c| c.name == start.container && c.state() == State::Exited))
+}
+
+/// The agent's copy of the end that a container's shim keeps.
+struct Stdin {
+    shim: ShimClient,
+    container: String,
+    /// Until the client closes it or nobody reads any more.
+    writer: Option<Writer>,
+    /// To set its size.
+    terminal: Option<OwnedFd>,
+}
+
+impl Stdin {
+    fn new(shim: ShimClient, start: &ExecStart, end: OwnedFd) -> std::io::Result<Self> {
+        let terminal = if start.tty { Some(end.try_clone()?) } else { None };
+        let stdin = Self { shim, container: start.container.clone(), writer: Some(Writer::new(end)?), terminal };
+        stdin.resize(start.size);
+        Ok(stdin)
+    }
+
+    fn resize(&self, size: Option<TtySize>) {
+        let (Some(terminal), Some(size)) = (&self.terminal, size) else { return };
+        let (rows, columns) = cells(Some(size));
+        if let Err(e) = strata_sys::process::set_terminal_size(terminal.as_fd(), rows, columns) {
+            tracing::debug!("resizing a terminal: {e}");
+        }
+    }
+
+    /// Passes on what comes, until the client has no more. A client that only goes away leaves the input open for the next one.
+    async fn feed(mut self, mut input: Streaming<ExecInput>) {
+        while let Ok(Some(message)) = input.message().await {
+            match message.message {
+                Some(In::Stdin(bytes)) => {
+                    if let Some(end) = &mut self.writer
+                        && end.write_all(&bytes).await.is_err()
+                    {
+                        self.writer = None;
+                    }
+                }
+                // A terminal has no end that could be closed.
+                Some(In::StdinClosed(_)) if self.terminal.is_none() => {
+                    self.writer = None;
+                    if let Err(e) = self.shim.close_stdin(&self.container).await {
+                        tracing::debug!("closing the standard input of container {}: {e}", self.container);
+                    }
+                }
+                Some(In::Resize(size)) => self.resize(Some(size)),
+                Some(In::StdinClosed(_) | In::Start(_)) | None => {}
+            }
+        }
     }
 }

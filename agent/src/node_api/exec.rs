@@ -39,7 +39,7 @@ impl NodeApi {
             return Err(Status::invalid_argument("the first message names the command to execute"));
         };
         if start.attach {
-            return self.attach_stream(start, permit);
+            return self.attach_stream(start, input, permit).await;
         }
         if start.command.is_empty() || start.command.len() > ARGS_MAX {
             return Err(Status::invalid_argument(format!("a command has 1 to {ARGS_MAX} words")));
@@ -76,7 +76,7 @@ fn exit(code: i32) -> ExecOutput {
     ExecOutput { message: Some(OutMessage::Exit(ExecExit { code })) }
 }
 
-fn cells(size: Option<TtySize>) -> (u16, u16) {
+pub(super) fn cells(size: Option<TtySize>) -> (u16, u16) {
     let size = size.unwrap_or(TtySize { rows: 24, columns: 80 });
     (u16::try_from(size.rows).unwrap_or(u16::MAX), u16::try_from(size.columns).unwrap_or(u16::MAX))
 }

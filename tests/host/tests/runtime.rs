@@ -439,3 +439,39 @@ async fn start_latency() {
     };
     println!("start (median, best): {:?}; sandbox: {:?}", median(&mut starts), median(&mut sandboxes));
 }
+
+#[tokio::test]
+async fn standard_input_is_kept_for_whoever_attaches() {
+    use std::io::Write;
+    let node = Node::new();
+    let mut pod = Pod::new(&node, "stdin").await;
+    let mut request = pod.request("c", sh("printf 'name? '; read a; echo \"hello $a\"; cat; echo over"));
+    request.keeps_stdin = true;
+    pod.client().start(request).await.unwrap();
+    let log = pod.log_dir();
+    // A prompt has no line's end, and is there all the same.
+    let text = |dir: &Path| logs::paths(dir, "c").iter().map(|p| std::fs::read_to_string(p).unwrap()).collect::<String>();
+    fixture::wait_for(|| text(&log).contains("P name? ").then_some(())).await;
+    let mut first = std::fs::File::from(pod.client().attach("c").await.unwrap());
+    first.write_all(b"you\n").unwrap();
+    drop(first);
+    // A later agent attaches again: nobody has closed it in between.
+    pod.disconnect();
+    let (client, _) = ShimClient::connect(pod.dir()).await.unwrap();
+    let mut events = client.events().unwrap();
+    let mut second = std::fs::File::from(client.attach("c").await.unwrap());
+    second.write_all(b"more\n").unwrap();
+    drop(second);
+    client.close_stdin("c").await.unwrap();
+    let ended = fixture::within(events.recv()).await.unwrap();
+    assert!(matches!(ended, ShimEvent::Exited { exit, .. } if exit.code == 0), "{ended:?}");
+    for words in ["hello you", "more", "over"] {
+        assert!(text(&log).contains(words), "{words} is not in {}", text(&log));
+    }
+    assert!(client.attach("c").await.is_err(), "it has ended");
+    // One that was not asked to keep it reads the end at once.
+    pod.events = events;
+    let (client, _) = ShimClient::connect(pod.dir()).await.unwrap();
+    client.start(pod.request("d", sh("cat; sleep 1000"))).await.unwrap();
+    assert!(client.attach("d").await.is_err());
+}

@@ -24,7 +24,7 @@ fn check(chunks: &[&[u8]], limit: u64) -> (Vec<String>, Vec<String>) {
     let (mut a, mut b) = (temporary(), temporary());
     let mut log = LogFiles::new(a.try_clone().unwrap().into(), b.try_clone().unwrap().into(), limit).unwrap();
     let (read, write) = rustix::pipe::pipe().unwrap();
-    let (mut stream, mut write) = (Stream::new(read, false), File::from(write));
+    let (mut stream, mut write) = (Stream::new(read, false, false), File::from(write));
     for chunk in chunks {
         for piece in chunk.chunks(4096) {
             write.write_all(piece).unwrap();
@@ -78,7 +78,7 @@ fn a_full_disk_drops_lines_and_counts_them() {
     let mut log = LogFiles::new(full(), full(), 1 << 20).unwrap();
     let (read, write) = rustix::pipe::pipe().unwrap();
     File::from(write).write_all(b"lost\n").unwrap();
-    let mut stream = Stream::new(read, true);
+    let mut stream = Stream::new(read, true, false);
     while stream.pump(&mut log) != Progress::Ended {}
     assert!(log.lost() > 5);
 }

@@ -50,6 +50,7 @@ impl Pod {
             Some(request::Request::Start(wanted)) => self.start(wanted, fds),
             Some(request::Request::Exec(wanted)) => self.exec(wanted, fds),
             Some(request::Request::Signal(wanted)) => self.signal(&wanted),
+            Some(request::Request::Attach(wanted)) => self.attach(&wanted),
             Some(request::Request::Acknowledge(wanted)) => {
                 self.containers.retain(|c| c.name != wanted.container || c.exit.is_none());
                 done()
@@ -123,6 +124,26 @@ impl Pod {
                 )
             }
             Err((failed, message)) => (failure(failed.step, failed.errno, message), Vec::new()),
+        }
+    }
+
+    /// Hands out the writing end of a container's standard input, or lets go of it.
+    fn attach(&mut self, wanted: &wire::Attach) -> Answer {
+        let running = self.containers.iter_mut().find(|c| c.name == wanted.container && c.exit.is_none());
+        let Some(container) = running else {
+            return refused(3, format!("no container {:?} runs", wanted.container));
+        };
+        if wanted.close {
+            container.stdin = None;
+            return done();
+        }
+        match container.stdin.as_ref().map(OwnedFd::try_clone) {
+            Some(Ok(end)) => (reply::Reply::Done(wire::Done {}), vec![end]),
+            Some(Err(e)) => refused(e.raw_os_error().unwrap_or(0), "no descriptor left"),
+            None => refused(
+                9,
+                format!("container {:?} has no open standard input (`stdin: true`, not closed yet)", wanted.container),
+            ),
         }
     }
 

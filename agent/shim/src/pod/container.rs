@@ -26,6 +26,8 @@ pub struct Container {
     /// Kept for execs.
     pub cgroups: Vec<OwnedFd>,
     pub exit: Option<wire::Exit>,
+    /// The writing end of its standard input, for whoever attaches.
+    pub stdin: Option<OwnedFd>,
     pidfd: OwnedFd,
     log: LogFiles,
     streams: Vec<Option<Stream>>,
@@ -50,7 +52,14 @@ pub fn start(wanted: wire::Start, fds: Vec<OwnedFd>, run: u64) -> Result<Contain
     }
     let cgroups: Vec<OwnedFd> = fds.by_ref().take(count).collect();
     let mut binds: Vec<OwnedFd> = fds.collect();
-    let stdin = if wanted.has_stdin { binds.pop() } else { None };
+    let (stdin, mut kept) = match (wanted.has_stdin, wanted.keeps_stdin && !plan.tty) {
+        (true, _) => (binds.pop(), None),
+        (false, true) => {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).at(Step::Clone).map_err(|f| (f, String::new()))?;
+            (Some(read), Some(write))
+        }
+        (false, false) => (None, None),
+    };
     let launch = Launch::new(&plan, root, binds).map_err(refuse)?;
     let identity = Identity::new(&plan).map_err(refuse)?;
     let vectors = Vectors::new(&identity);
@@ -64,7 +73,7 @@ pub fn start(wanted: wire::Start, fds: Vec<OwnedFd>, run: u64) -> Result<Contain
         let mut output = |stderr| {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC).at(Step::Clone).map_err(plainly)?;
             rustix::io::ioctl_fionbio(&read, true).at(Step::Clone).map_err(plainly)?;
-            outputs.push(Some(Stream::new(read, stderr)));
+            outputs.push(Some(Stream::new(read, stderr, wanted.keeps_stdin)));
             Ok(write)
         };
         Streams::Files { stdin, stdout: output(false)?, stderr: output(true)? }
@@ -81,7 +90,10 @@ pub fn start(wanted: wire::Start, fds: Vec<OwnedFd>, run: u64) -> Result<Contain
         Ok(terminal) => {
             if let Some(master) = terminal {
                 rustix::io::ioctl_fionbio(&master, true).ok();
-                outputs.push(Some(Stream::new(master, false)));
+                if wanted.keeps_stdin {
+                    kept = master.try_clone().ok();
+                }
+                outputs.push(Some(Stream::new(master, false, wanted.keeps_stdin)));
             }
         }
         Err(failed) => {
@@ -90,7 +102,7 @@ pub fn start(wanted: wire::Start, fds: Vec<OwnedFd>, run: u64) -> Result<Contain
             return Err((failed, about(failed, &plan)));
         }
     }
-    Ok(Container { name: wanted.name, run, plan, cgroups, exit: None, pidfd, log, streams: outputs })
+    Ok(Container { name: wanted.name, run, plan, cgroups, exit: None, stdin: kept, pidfd, log, streams: outputs })
 }
 
 /// Waits for a child that was killed.
@@ -150,6 +162,7 @@ impl Container {
             }
         }
         self.exit = Some(exit);
+        self.stdin = None;
         self.cgroups.clear();
     }
 

@@ -185,6 +185,7 @@ impl<'a> Pod<'a> {
             log_b: log_b.into(),
             log_limit_bytes: self.log_limit_bytes,
             stdin: None,
+            keeps_stdin: false,
         }
     }
 
