@@ -161,14 +161,18 @@ impl Connection {
         };
         packet::send(self.socket.as_fd(), &message, fds, true).map_err(broken)?;
         let mut buffer = vec![0; packet::MAX_MESSAGE_BYTES];
-        let mut received = Vec::new();
-        let size = packet::receive(self.socket.as_fd(), &mut buffer, &mut received, true)
-            .map_err(broken)?
-            .ok_or_else(|| Error::Gone { peer: "zygote".into() })?;
-        let reply = wire::Reply::decode(&buffer[..size]).map_err(|e| protocol(&e.to_string()))?;
-        match reply.reply {
-            Some(body) if reply.id == id => Ok((body, received)),
-            _ => Err(protocol("an answer to another request")),
+        loop {
+            let mut received = Vec::new();
+            let size = packet::receive(self.socket.as_fd(), &mut buffer, &mut received, true)
+                .map_err(broken)?
+                .ok_or_else(|| Error::Gone { peer: "zygote".into() })?;
+            let reply = wire::Reply::decode(&buffer[..size]).map_err(|e| protocol(&e.to_string()))?;
+            match reply.reply {
+                Some(body) if reply.id == id => return Ok((body, received)),
+                // The late answer to a request that was given up: what it carries is closed, its sandbox goes with its cgroup.
+                Some(_) if reply.id < id => tracing::warn!("the zygote answered a request after its time"),
+                _ => return Err(protocol("an answer to another request")),
+            }
         }
     }
 }
@@ -270,5 +274,26 @@ impl Zygote {
 impl Connection {
     fn is_alive(&mut self) -> bool {
         self.call(request::Request::Hello(wire::Hello { version: wire::VERSION }), &[]).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn a_late_answer_is_not_taken_for_the_next_one() {
+        let (ours, theirs) = packet::pair().unwrap();
+        let mut connection = Connection { socket: ours, pidfd: None, next_id: 2 };
+        // Request 1 timed out; its answer comes first.
+        for (id, version) in [(1, 7), (2, 8)] {
+            let body = reply::Reply::Zygote(wire::ZygoteState { version });
+            let message = wire::Reply { id, reply: Some(body) }.encode_to_vec();
+            packet::send(theirs.as_fd(), &message, &[], true).unwrap();
+        }
+        let hello = request::Request::Hello(wire::Hello { version: wire::VERSION });
+        let (answer, _) = connection.call(hello, &[]).unwrap();
+        assert!(matches!(answer, reply::Reply::Zygote(state) if state.version == 8), "{answer:?}");
     }
 }
