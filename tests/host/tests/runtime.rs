@@ -450,7 +450,8 @@ async fn standard_input_is_kept_for_whoever_attaches() {
     pod.client().start(request).await.unwrap();
     let log = pod.log_dir();
     // A prompt has no line's end, and is there all the same.
-    let text = |dir: &Path| logs::paths(dir, "c").iter().map(|p| std::fs::read_to_string(p).unwrap()).collect::<String>();
+    let text =
+        |dir: &Path| logs::paths(dir, "c").iter().map(|p| std::fs::read_to_string(p).unwrap()).collect::<String>();
     fixture::wait_for(|| text(&log).contains("P name? ").then_some(())).await;
     let mut first = std::fs::File::from(pod.client().attach("c").await.unwrap());
     first.write_all(b"you\n").unwrap();
@@ -474,4 +475,17 @@ async fn standard_input_is_kept_for_whoever_attaches() {
     let (client, _) = ShimClient::connect(pod.dir()).await.unwrap();
     client.start(pod.request("d", sh("cat; sleep 1000"))).await.unwrap();
     assert!(client.attach("d").await.is_err());
+}
+
+#[tokio::test]
+async fn an_administrator_of_the_pod_mounts_but_does_not_lift_a_mounts_limits() {
+    let node = Node::new();
+    let mut pod = Pod::new(&node, "admin").await;
+    pod.add_capabilities = vec!["SYS_ADMIN".into()];
+    pod.read_only_root = true;
+    let run = pod
+        .run(sh("mount -t tmpfs x /tmp && echo mounted; mount -o bind /tmp /bin/../etc && echo bound; \
+                 for at in / /proc/sys; do mount -o remount,bind,rw,dev,suid $at || echo kept; done; touch /x || echo ro"))
+        .await;
+    assert_eq!(run.stdout.lines().collect::<Vec<_>>(), ["mounted", "bound", "kept", "kept", "ro"], "{}", run.stderr);
 }
