@@ -20,6 +20,7 @@ pub mod node;
 pub mod node_api;
 pub mod pods;
 pub mod session;
+pub mod timeline;
 pub mod world;
 
 #[cfg(test)]

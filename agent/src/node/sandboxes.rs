@@ -1,7 +1,10 @@
 //! Sandboxes of this machine: made by the zygote, kept by their shims, bounded by cgroups.
 
 use super::{Node, blocking, exit, live, live::Live, lock, network::LINK, signals};
-use crate::world::{Adopted, Clock, Events, PodSpec, Sandboxes, StartedContainer, Trouble};
+use crate::{
+    timeline::Step,
+    world::{Adopted, Clock, Events, PodSpec, Sandboxes, StartedContainer, Trouble},
+};
 use std::{io, path::Path, sync::Arc, time::Duration};
 use strata_layer::discard_writable;
 use strata_model::{Container, ContainerName, Uid, limits::IDS_PER_POD};
@@ -27,12 +30,15 @@ impl Sandboxes for Node {
             )
         })?;
         let (dir, cgroups, uid) = (pod.dir.clone(), self.setup.cgroups.clone(), pod.uid.clone());
+        let pod_name = pod.name.name.as_str();
+        let timed = Step::begin(pod_name, "sandbox: directory and cgroup");
         let joins = blocking(move || {
             make_dirs(&dir).map_err(|e| Trouble::new("CreateError", format!("making {}: {e}", dir.display())))?;
             let group = PodCgroup::create(&cgroups, uid.as_str()).and_then(|p| p.shim()).and_then(|s| s.join_fds());
             group.map_err(create_error)
         })
         .await??;
+        drop(timed);
         let request = SandboxRequest {
             pod_dir: pod.dir.clone(),
             hostname: hostname(pod),
@@ -40,10 +46,15 @@ impl Sandboxes for Node {
             sysctls: pod.template.pod.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             cgroups: joins,
         };
+        let timed = Step::begin(pod_name, "sandbox: namespaces and shim");
         let made = self.setup.zygote.create_sandbox(request).await.map_err(create_error)?;
+        drop(timed);
         let attached = async {
             use std::os::fd::AsFd;
+            let timed = Step::begin(pod_name, "sandbox: network");
             self.attach(pod, made.netns.as_fd()).await?;
+            drop(timed);
+            let _timed = Step::begin(pod_name, "sandbox: connection to the shim");
             connect(&pod.dir).await.map_err(create_error)
         };
         match attached.await {

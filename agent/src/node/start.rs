@@ -1,7 +1,10 @@
 //! Starting a container: image and template to specification, plan, root, limits; then the shim.
 
 use super::{Node, blocking, exit, live::Live, lock, sandboxes::hostname};
-use crate::world::{Clock, PodSpec, StartedContainer};
+use crate::{
+    timeline::Step,
+    world::{Clock, PodSpec, StartedContainer},
+};
 use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
@@ -57,13 +60,20 @@ impl Node {
         let layers = self.setup.images.layers().clone();
         let request = blocking(move || {
             let name = container_.name.as_str();
+            let pod_name = pod_.name.name.as_str();
+            let timed = Step::begin(pod_name, "container: root");
             let root = make_root(&layers, &image_, &pod_.dir.join("c").join(name), &live_.userns)?;
+            drop(timed);
+            let timed = Step::begin(pod_name, "container: specification and plan");
             let spec = container_spec(&request(&pod_, &container_, &image_), &UserFiles::read(root.as_fd())?)?;
             let plan = plan_init(&spec, &facts)?;
+            drop(timed);
+            let timed = Step::begin(pod_name, "container: cgroup");
             let group = PodCgroup::create(&cgroups, pod_.uid.as_str())?;
             // A new group for each run: its count of kills for want of memory is this run's.
             ContainerCgroup::existing(&group, name)?.remove()?;
             let cgroup = ContainerCgroup::create(&group, name, &limits(&container_))?;
+            drop(timed);
             let [log_a, log_b] = logs::open(&pod_.dir.join("log"), name)?;
             Ok::<_, Failed>(StartRequest {
                 name: name.to_owned(),
@@ -79,7 +89,9 @@ impl Node {
             })
         });
         let request = request.await.map_err(|t| Failed(128, t.message))??;
+        let timed = Step::begin(&pod.name.name, "container: launch by the shim");
         let process = live.client.start(request).await?;
+        drop(timed);
         self.used(&image);
         Ok(process.pid)
     }

@@ -1,7 +1,10 @@
 //! Performing one step of a plan, and noting what came of it.
 
 use super::{STEP_TIMEOUT, life::Life};
-use crate::world::{Trouble, World};
+use crate::{
+    timeline,
+    world::{Trouble, World},
+};
 use std::{collections::BTreeSet, future::Future};
 use strata_model::{ContainerName, Desired, PinnedImage};
 use strata_proto::dispatch::Assignment;
@@ -12,6 +15,8 @@ impl<W: World> Life<W> {
     /// An error is a step that is tried again as it is: everything else is a fact.
     pub(super) async fn perform(&mut self, step: Step) -> Result<(), Trouble> {
         tracing::debug!(pod = %self.uid, ?step, "performs");
+        let name = self.spec.name.name.clone();
+        let _timed = timeline::Step::begin(&name, name_of(&step));
         match step {
             Step::BeginAttempt => {
                 self.note_durably(Fact::AttemptBegun).await?;
@@ -135,6 +140,20 @@ impl<W: World> Life<W> {
 
     fn start_error(&self, message: String) -> ExitFact {
         ExitFact { code: 128, reason: "StartError".into(), message, finished_unix_ms: self.shared.world.unix_ms() }
+    }
+}
+
+fn name_of(step: &Step) -> &'static str {
+    match step {
+        Step::BeginAttempt => "begin attempt",
+        Step::EndAttempt(_) => "end attempt",
+        Step::EnsureImages => "images",
+        Step::MakeSandbox => "sandbox",
+        Step::StartContainer(_) => "container",
+        Step::Signal(_) => "signal",
+        Step::Kill(_) => "kill",
+        Step::RemoveSandbox => "remove sandbox",
+        Step::RemovePod => "remove pod",
     }
 }
 

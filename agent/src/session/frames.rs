@@ -4,6 +4,7 @@ use super::SEND_TIMEOUT;
 use crate::{
     ledger::{Ledger, SessionFacts},
     pods::Pods,
+    timeline,
     world::World,
 };
 use std::{sync::Arc, time::Duration};
@@ -63,7 +64,10 @@ pub(super) async fn take_in<W: World>(
             continue;
         }
         let generation = frame.generation;
-        let answer = match pods.apply(frame).await {
+        let timed = timeline::Step::begin("", "ledger: frame");
+        let applied = pods.apply(frame).await;
+        drop(timed);
+        let answer = match applied {
             Ok(()) => {
                 at = At::Generation(generation);
                 asked = false;

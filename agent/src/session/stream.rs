@@ -7,7 +7,10 @@ use super::{
     network::{self, Wanted},
     resolve::Resolver,
 };
-use crate::world::{Inventory, World};
+use crate::{
+    timeline,
+    world::{Inventory, World},
+};
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use strata_proto::{
     API_LEVEL,
@@ -158,9 +161,12 @@ impl<W: World> Session<W> {
         resolver: &mut Resolver<W>,
     ) -> Result<(), End> {
         match message.message {
-            Some(Down_::Assignments(frame)) => frames
-                .try_send(Down::Frame(frame))
-                .map_err(|_| End::Broken("frames come faster than the disk takes them".into()))?,
+            Some(Down_::Assignments(frame)) => {
+                timeline::assigned(&frame);
+                frames
+                    .try_send(Down::Frame(frame))
+                    .map_err(|_| End::Broken("frames come faster than the disk takes them".into()))?;
+            }
             Some(Down_::Peers(list)) => wanted.send_modify(|w| w.peers = network::peers(list.peers)),
             Some(Down_::Resolve(request)) => resolver.ask(request),
             Some(Down_::Refused(refused)) => return Err(refusal(refused.reason, refused.message)),
