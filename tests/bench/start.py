@@ -152,7 +152,7 @@ class Strata:
     """A cluster of one node by deploy/quickstart, spoken to by ctl."""
 
     def __init__(self, work):
-        self.home, self.seq = f"{work}/strata", 0
+        self.home, self.seq, self.read = f"{work}/strata", 0, 0
         self.env = {**os.environ, "STRATA_HOME": self.home, "STRATA_CONFIG": f"{self.home}/controller/admin.toml", "STRATA_LOG_FORMAT": "json", "STRATA_LOG": "info,strata::start=debug"}
         call([f"{REPO}/deploy/quickstart", "up", "--no-demo", "--nodes", "1"], env=self.env)
         self.ctl("image", "import", f"{work}/bench.tar")
@@ -168,9 +168,11 @@ class Strata:
         executing = int(self.ctl("run", "bench:1", "--name", name, "--rm", "--", "/bin/stamp").split()[-1])
         arrived = None
         with open(f"{self.home}/node-1.log") as log:
-            for line in log:
-                if f'"{name}"' in line and "assigned_ns" in line:
-                    arrived = json.loads(line)["fields"]["assigned_ns"]
+            log.seek(self.read)
+            for line in iter(log.readline, ""):  # `pod="NAME" assigned_ns=N` in the text format, `"pod":"NAME","assigned_ns":N` in JSON
+                if f'"{name}"' in line and (found := re.search(r"assigned_ns\D+(\d+)", line)):
+                    arrived = arrived or int(found.group(1))
+            self.read = log.tell()
         return (executing - sent) / 1e6, (executing - arrived) / 1e6 if arrived else None
 
     def idle(self, count):
@@ -185,6 +187,8 @@ class Strata:
             time.sleep(0.1)
 
     def close(self):
+        if log := os.environ.get("STRATA_BENCH_LOG"):  # the agent's log, with the step timings
+            shutil.copy(f"{self.home}/node-1.log", log)
         call([f"{REPO}/deploy/quickstart", "down"], env=self.env)
 
 
@@ -226,6 +230,7 @@ def main():
     options.add_argument("--idle", type=int, default=20)
     options = options.parse_args()
     work = tempfile.mkdtemp(prefix="strata-bench.")
+    os.chmod(work, 0o711)  # the floor program mounts its layers as the root of a user namespace
     say = lambda text: print(text, file=sys.stderr, flush=True)
     strata = peers = None
     try:
