@@ -1,13 +1,14 @@
 //! The ledger: what the node was told and what it knows, as files replaced atomically. There is no database.
 //!
 //! ```text
-//! STATE/ledger/session.json            last generation, subnet, node index, cluster
+//! STATE/ledger/session.json            subnet, node index, cluster
+//! STATE/ledger/generation              of the last frame: a hint, never synced
 //! STATE/ledger/templates/<revision>    strata.types.v1.TemplateSpec
 //! STATE/pods/<uid>/assignment          strata.dispatch.v1.Assignment
 //! STATE/pods/<uid>/record.json         attempts, restarts, exits (see [`Record`])
 //! ```
-//! A frame is on disk before it is acknowledged: templates, then assignments, then the generation. Cut short anywhere, each
-//! pod has its old assignment or its new one, and the generation is the old one, so the frame (or a full one) comes again.
+//! A frame is on disk before it is acknowledged: templates, then assignments. Cut short anywhere, each pod has its old assignment
+//! or its new one; every session begins with a full frame. A start waits for this, so nothing is synced twice.
 
 mod files;
 mod record;
@@ -26,6 +27,7 @@ use strata_model::{Template, Uid};
 use strata_proto::{dispatch, types};
 
 const SESSION: &str = "session.json";
+const GENERATION: &str = "generation";
 const ASSIGNMENT: &str = "assignment";
 const RECORD: &str = "record.json";
 
@@ -122,12 +124,16 @@ impl Ledger {
     /// [`LedgerError`].
     pub fn session(&self) -> Result<SessionFacts, LedgerError> {
         let path = self.layout.ledger().join(SESSION);
-        match files::read(&path).map_err(disk("reading", &path))? {
+        let facts = match files::read(&path).map_err(disk("reading", &path))? {
             Some(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|e| LedgerError::Corrupt { path, why: e.to_string() })
+                serde_json::from_slice(&bytes).map_err(|e| LedgerError::Corrupt { path, why: e.to_string() })?
             }
-            None => Ok(SessionFacts::default()),
-        }
+            None => SessionFacts::default(),
+        };
+        let path = self.layout.ledger().join(GENERATION);
+        let noted = files::read(&path).map_err(disk("reading", &path))?;
+        let noted = noted.and_then(|bytes| String::from_utf8(bytes).ok()?.parse().ok());
+        Ok(SessionFacts { generation: noted.unwrap_or(facts.generation), ..facts })
     }
 
     /// Keeps it.
@@ -198,20 +204,40 @@ impl Ledger {
             self.files.sync_dir(&dir).map_err(disk("syncing", &dir))?;
         }
         let changed = self.changed(frame)?;
-        for assignment in &changed {
-            let dir = self.layout.pod(&Uid::from_trusted(assignment.uid.clone()));
-            self.files.make_dir(&dir).map_err(disk("making", &dir))?;
-            let bytes = assignment.encode_to_vec();
-            self.files.replace(&dir, ASSIGNMENT, &bytes, true).map_err(disk("writing the assignment in", &dir))?;
-        }
-        let pods = self.layout.pods();
-        self.files.sync_dir(&pods).map_err(disk("syncing", &pods))?;
-        let facts = SessionFacts { generation: frame.generation, ..self.session()? };
-        self.save_session(&facts)?;
+        self.save_assignments(&changed)?;
+        self.save_generation(frame.generation)?;
         if frame.full {
             self.forget_templates(frame)?;
         }
         Ok(changed)
+    }
+
+    /// Every content first, then every name, then the directories: a journal that took all names writes them at the first sync.
+    fn save_assignments(&self, changed: &[dispatch::Assignment]) -> Result<(), LedgerError> {
+        let dirs: Vec<PathBuf> = changed.iter().map(|a| self.layout.pod(&Uid::from_trusted(a.uid.clone()))).collect();
+        for (dir, assignment) in dirs.iter().zip(changed) {
+            self.files.make_dir(dir).map_err(disk("making", dir))?;
+            let bytes = assignment.encode_to_vec();
+            self.files.stage(dir, ASSIGNMENT, &bytes, true).map_err(disk("writing the assignment in", dir))?;
+        }
+        for dir in &dirs {
+            self.files.publish(dir, ASSIGNMENT).map_err(disk("naming the assignment in", dir))?;
+        }
+        for dir in &dirs {
+            self.files.sync_dir(dir).map_err(disk("syncing", dir))?;
+        }
+        if dirs.is_empty() {
+            return Ok(());
+        }
+        let pods = self.layout.pods();
+        self.files.sync_dir(&pods).map_err(disk("syncing", &pods))
+    }
+
+    /// Never synced: a session begins with a full frame, whatever is noted here.
+    fn save_generation(&self, generation: u64) -> Result<(), LedgerError> {
+        let dir = self.layout.ledger();
+        let bytes = generation.to_string();
+        self.files.replace(&dir, GENERATION, bytes.as_bytes(), false).map_err(disk("writing the generation in", &dir))
     }
 
     fn save_template(&self, dir: &Path, template: &dispatch::Template) -> Result<(), LedgerError> {
@@ -222,7 +248,8 @@ impl Ledger {
         }
         spec.template(&template.revision).map_err(|e| bad(e.to_string()))?;
         if !dir.join(&template.revision).exists() {
-            let written = self.files.replace(dir, &template.revision, &spec.encode_to_vec(), true);
+            let staged = self.files.stage(dir, &template.revision, &spec.encode_to_vec(), true);
+            let written = staged.and_then(|()| self.files.publish(dir, &template.revision));
             written.map_err(disk("writing a template in", dir))?;
         }
         Ok(())

@@ -125,6 +125,10 @@ class Peers:
             answer = self.ask((self.podman if kind == "podman" else self.docker) + ["run", "--rm", "bench:1", "/bin/stamp"])
         return (int(answer["out"].split()[-1]) - answer["start"]) / 1e6
 
+    def owns(self, pid):
+        """Whether it lives in the peers' mount namespace, where their containers do not."""
+        return int(pid) != self.worker.pid and os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(f"/proc/{self.worker.pid}/ns/mnt")
+
     def idle(self, kind, count):
         names = []
         for _ in range(count):
@@ -175,6 +179,9 @@ class Strata:
             self.read = log.tell()
         return (executing - sent) / 1e6, (executing - arrived) / 1e6 if arrived else None
 
+    def owns(self, pid):
+        return os.readlink(f"/proc/{pid}/exe").startswith(f"{self.home}/bin/")
+
     def idle(self, count):
         manifest = "kind: Workload\nmeta: {name: idle}\nspec: {replicas: %d, template: {terminationGraceS: 0, containers: [{name: c, image: 'bench:1', command: [sleep, '1000']}]}}\n" % count
         call([f"{self.home}/bin/ctl", "apply", "-f", "-", "--wait", "--timeout", "120s"], env=self.env, input=manifest)
@@ -197,30 +204,29 @@ def floor_ms(work, root):
     return float(re.search(r"started +median +([\d.]+) us", text).group(1)) / 1e3
 
 
-def memory_kib():
-    """(PSS of every process but this one's tree by name, the kernel's own memory)"""
+def memory_kib(ours):
+    """(PSS of the processes that `ours` names, the kernel's own memory: of the whole machine, so other work shows in it)"""
     subprocess.run("sync; echo 3 > /proc/sys/vm/drop_caches", shell=True, check=True)
     time.sleep(0.5)
-    pss = {}
+    pss = 0
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            name = open(f"/proc/{pid}/comm").read().strip()
-            value = re.search(r"^Pss:\s+(\d+)", open(f"/proc/{pid}/smaps_rollup").read(), re.M)
+            if ours(pid) and (value := re.search(r"^Pss:\s+(\d+)", open(f"/proc/{pid}/smaps_rollup").read(), re.M)):
+                pss += int(value.group(1))
         except OSError:
             continue
-        if value and name not in ("sleep", "python3"):
-            pss[name] = pss.get(name, 0) + int(value.group(1))
     info = {line.split(":")[0]: int(line.split()[1]) for line in open("/proc/meminfo")}
-    return sum(pss.values()), sum(info[k] for k in ("Slab", "KernelStack", "PageTables", "Percpu"))
+    return pss, sum(info[k] for k in ("Slab", "KernelStack", "PageTables", "Percpu"))
 
 
-def outside_kib(count, start, stop):
-    before = memory_kib()
+def outside_kib(count, ours, start, stop):
+    """(processes outside the containers, the kernel) per container"""
+    before = memory_kib(ours)
     made = start(count)
     time.sleep(2)
-    after = memory_kib()
+    after = memory_kib(ours)
     stop(made)
-    return round((after[0] - before[0] + after[1] - before[1]) / count)
+    return tuple(round((after[i] - before[i]) / count) for i in (0, 1))
 
 
 def main():
@@ -249,9 +255,9 @@ def main():
                         times[name].append(value)
         medians = {name: round(statistics.median(v), 2) for name, v in times.items() if v}
         say("memory of idle containers")
-        memory = {"strata": outside_kib(options.idle, strata.idle, lambda _: strata.remove())}
+        memory = {"strata": outside_kib(options.idle, strata.owns, strata.idle, lambda _: strata.remove())}
         for kind in ("crun", "podman", "docker"):
-            memory[kind] = outside_kib(options.idle, lambda n, k=kind: peers.idle(k, n), lambda made, k=kind: peers.remove(k, made))
+            memory[kind] = outside_kib(options.idle, peers.owns, lambda n, k=kind: peers.idle(k, n), lambda made, k=kind: peers.remove(k, made))
     finally:
         if peers:
             peers.close()
@@ -266,7 +272,7 @@ def main():
         crun_ratio=round(medians["crun"] / medians["agent"], 1) if "agent" in medians else None,
         podman_ratio=round(medians["podman"] / medians["controller"], 1),
         docker_ratio=round(medians["docker"] / medians["controller"], 1),
-        kib_outside=memory["strata"], crun_kib=memory["crun"], podman_kib=memory["podman"], docker_kib=memory["docker"],
+        kib_outside=sum(memory["strata"]), **{f"{k}_kib": sum(v) for k, v in memory.items() if k != "strata"}, kib_processes={k: v[0] for k, v in memory.items()},
         rounds=options.rounds, load=os.getloadavg()[0],
     )
     if options.json:
@@ -276,10 +282,11 @@ def main():
     for name, what in (("floor", "kernel floor, bridge + userns"), ("agent", "Strata, from the assignment"), ("controller", "Strata, from `ctl run`"), ("crun", "crun run, own netns only"), ("podman", "podman run, bridge"), ("docker", "docker run, bridge")):
         if name in medians:
             print(f"{what:34}{medians[name]:10.2f}")
-    print(f"\n{'outside an idle container':34}{'KiB':>10}")
-    for name, value in memory.items():
-        print(f"{name:34}{value:10}")
+    print(f"\n{'outside an idle container, KiB':34}{'processes':>10}{'kernel':>10}")
+    for name, (processes, kernel) in memory.items():
+        print(f"{name:34}{processes:10}{kernel:10}")
     print(f"\n{options.rounds} rounds, load {result['load']:.2f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -40,18 +40,34 @@ impl Files {
     /// # Errors
     /// The old content stays.
     pub fn replace(&self, dir: &Path, name: &str, content: &[u8], durable: bool) -> io::Result<()> {
-        let temporary = dir.join(format!("{HALF_WRITTEN}{name}"));
+        self.stage(dir, name, content, durable)?;
+        self.publish(dir, name)?;
+        if durable { self.sync_dir(dir) } else { Ok(()) }
+    }
+
+    /// The first half of [`Files::replace`]: the new content is there under its temporary name. `durable`: it is on disk.
+    ///
+    /// # Errors
+    /// The old content stays.
+    pub fn stage(&self, dir: &Path, name: &str, content: &[u8], durable: bool) -> io::Result<()> {
         self.step()?;
-        let mut file = fs::File::create(&temporary)?;
+        let mut file = fs::File::create(temporary(dir, name))?;
         self.step()?;
         file.write_all(content)?;
         if durable {
             self.step()?;
             file.sync_all()?;
         }
+        Ok(())
+    }
+
+    /// The second half: the name. It is durable once the directory is synced, which one sync does for many names.
+    ///
+    /// # Errors
+    /// The old content stays.
+    pub fn publish(&self, dir: &Path, name: &str) -> io::Result<()> {
         self.step()?;
-        fs::rename(&temporary, dir.join(name))?;
-        if durable { self.sync_dir(dir) } else { Ok(()) }
+        fs::rename(temporary(dir, name), dir.join(name))
     }
 
     /// Makes what was renamed or created in the directory durable.
@@ -109,6 +125,10 @@ impl Files {
         }
         Ok(())
     }
+}
+
+fn temporary(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{HALF_WRITTEN}{name}"))
 }
 
 /// Reads a file; `None` if there is none.
