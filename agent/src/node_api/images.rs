@@ -44,16 +44,23 @@ impl NodeApi {
         let images = self.node.image_store().clone();
         let feed = async move {
             while let Some(chunk) = chunks.message().await? {
-                if let Some(Message::Data(data)) = chunk.message
-                    && writer.send(data).await.is_err()
-                {
-                    // The import has ended, well or badly: its own word counts.
-                    return Ok::<(), Status>(());
+                match chunk.message {
+                    Some(Message::Data(data)) => {
+                        if writer.send(data).await.is_err() {
+                            // The import has ended, well or badly: its own word counts.
+                            return Ok::<(), Status>(());
+                        }
+                    }
+                    Some(Message::End(true)) => {
+                        // Only a whole archive is finished; a writer that is dropped before is an error for the reader.
+                        writer.finish().await.ok();
+                        return Ok(());
+                    }
+                    _ => {}
                 }
             }
-            // Only a whole archive is finished; a writer that is dropped before is an error for the reader.
-            writer.finish().await.ok();
-            Ok(())
+            // A stream that its sender has cancelled ends like one that is complete: only the last message tells them apart.
+            Err(Status::invalid_argument("Incomplete: the archive was broken off before its end, nothing was imported"))
         };
         let (fed, imported) = tokio::join!(feed, images.import(reader, wanted));
         self.node.inventory_changed();

@@ -106,6 +106,9 @@ impl Client {
                 let mut chunk = Vec::with_capacity(CHUNK_BYTES);
                 (&mut archive).take(CHUNK_BYTES as u64).read_to_end(&mut chunk).await?;
                 if chunk.is_empty() {
+                    let end = ImportChunk { message: Some(import_chunk::Message::End(true)) };
+                    // An error says that the answer is there already.
+                    outgoing.send(end).await.ok();
                     return Ok(());
                 }
                 let size = chunk.len() as u64;

@@ -270,13 +270,17 @@ impl Cluster for Fake {
 
     async fn import_image(&self, request: Request<Streaming<ImportChunk>>) -> Result<Response<ImportResponse>, Status> {
         let mut chunks = request.into_inner();
-        let (mut name, mut size_bytes) = (String::new(), 0);
+        let (mut name, mut size_bytes, mut whole) = (String::new(), 0, false);
         while let Some(chunk) = chunks.message().await? {
             match chunk.message {
                 Some(import_chunk::Message::Start(start)) => name = start.name,
                 Some(import_chunk::Message::Data(data)) => size_bytes += data.len() as u64,
+                Some(import_chunk::Message::End(end)) => whole = end,
                 None => {}
             }
+        }
+        if !whole {
+            return Err(Status::invalid_argument("broken off"));
         }
         let spec = ImageSpec { size_bytes, ..Default::default() };
         let kind = object::Kind::Image(Image { spec: Some(spec), status: None });

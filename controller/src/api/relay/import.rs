@@ -2,14 +2,13 @@
 
 use super::{first, permit};
 use crate::api::{ApiState, Refusal, images, limits, select};
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future, stream};
 use strata_model::ImageName;
 use strata_proto::{
     cluster::ImportResponse,
     node::{ImportChunk, import_chunk},
 };
-use tokio::sync::oneshot;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 /// Passes the archive to the ready node with the fewest pods and records the images it finds in it.
 pub async fn import(state: &ApiState, mut chunks: Streaming<ImportChunk>) -> Result<ImportResponse, Status> {
@@ -24,26 +23,12 @@ pub async fn import(state: &ApiState, mut chunks: Streaming<ImportChunk>) -> Res
     let snapshot = state.store.snapshot();
     let node = select::ready_nodes(&snapshot).into_iter().next().ok_or_else(|| select::no_node("take an image"))?;
     let api = state.nodes.of(&snapshot, &node).await?;
-    // A client that breaks off must not look like the end of the archive: its error cancels the node's call.
-    let (broken, breaks) = oneshot::channel::<Status>();
-    let rest = stream::unfold((chunks, Some(broken)), |(mut chunks, mut broken)| async move {
-        match chunks.next().await? {
-            Ok(chunk) => Some((chunk, (chunks, broken))),
-            Err(status) => {
-                if let Some(broken) = broken.take() {
-                    // Nobody listens once the node has answered.
-                    broken.send(status).ok();
-                }
-                std::future::pending().await
-            }
-        }
-    });
+    // A client that breaks off ends the stream without its last message: the node then imports nothing. The answer comes soon, and with it the end
+    // of the permit, unless this call is dropped before, which cancels the node's.
+    let rest = chunks.take_while(|chunk| future::ready(chunk.is_ok())).filter_map(|chunk| future::ready(chunk.ok()));
     let mut client = api.client.clone();
     let call = client.import_image(stream::iter([begin]).chain(rest));
-    let answer = tokio::select! {
-        answer = api.answer(limits::TRANSFER_TIMEOUT, call) => answer?.into_inner(),
-        Ok(status) = breaks => return Err(Refusal::new(Code::Cancelled, "Interrupted", format!("the archive was cut off: {}", status.message())).into()),
-    };
+    let answer = api.answer(limits::TRANSFER_TIMEOUT, call).await?.into_inner();
     if answer.images.is_empty() {
         return Err(Refusal::invalid("the archive has no image").into());
     }

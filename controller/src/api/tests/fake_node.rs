@@ -124,13 +124,21 @@ impl Node for Service {
             }
         }
         let tell = Tell(self.ended.clone());
+        let mut whole = false;
         while let Some(chunk) = chunks.message().await? {
-            if let Some(import_chunk::Message::Data(data)) = chunk.message {
-                if bytes == 0 {
-                    self.ended.send("importing").await.unwrap();
+            match chunk.message {
+                Some(import_chunk::Message::Data(data)) => {
+                    if bytes == 0 {
+                        self.ended.send("importing").await.unwrap();
+                    }
+                    bytes += data.len();
                 }
-                bytes += data.len();
+                Some(import_chunk::Message::End(true)) => whole = true,
+                _ => {}
             }
+        }
+        if !whole {
+            return Err(Status::invalid_argument("broken off"));
         }
         std::mem::forget(tell);
         self.note(format!("import {bytes}"));

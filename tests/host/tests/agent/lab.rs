@@ -295,7 +295,8 @@ pub async fn import(api: &mut NodeClient<Channel>, archive: Vec<u8>) -> types::I
     let data = (0..size).step_by(256 << 10).map(move |at| ImportChunk {
         message: Some(import_chunk::Message::Data(archive.slice(at..size.min(at + (256 << 10))))),
     });
-    let chunks = tokio_stream::iter(std::iter::once(start).chain(data));
+    let end = ImportChunk { message: Some(import_chunk::Message::End(true)) };
+    let chunks = tokio_stream::iter(std::iter::once(start).chain(data).chain([end]));
     let answer = api.import_image(chunks).await.unwrap().into_inner();
     answer.images.into_iter().next().unwrap().image.unwrap()
 }
