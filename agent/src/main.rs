@@ -39,9 +39,6 @@ struct Arguments {
 fn main() -> ExitCode {
     strata_transport::install_crypto();
     let arguments = Arguments::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STRATA_LOG").unwrap_or_else(|_| "info".into());
-    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(e) => {
@@ -74,6 +71,8 @@ fn start(config: Config) -> anyhow::Result<()> {
     let zygote = zygote::enter(&config.state_dir, &shim).context("entering the node's mount namespace")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
+        // Not before: the zygote is entered without threads, and the exporter has some. What goes wrong until here is in the errors.
+        let _telemetry = strata_telemetry::init("strata-agent", &config.node)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {

@@ -2,8 +2,9 @@
 
 use crate::{pods::Board, world::Images};
 use axum::{Router, routing::get};
-use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use strata_proto::types::PodStatus;
+use strata_telemetry::metrics::{self, CONTENT_TYPE, Exposition};
 use tokio::{net::TcpListener, sync::watch};
 
 /// Serves until it fails; without an address it only waits.
@@ -22,7 +23,7 @@ pub async fn serve<W: Images>(
         let (board, world, up) = (board.clone(), world.clone(), *session_up.borrow());
         async move {
             let text = render(&board, &world.inventory().await, up);
-            ([("content-type", "text/plain; version=0.0.4")], text)
+            ([("content-type", CONTENT_TYPE)], text)
         }
     };
     axum::serve(listener, Router::new().route("/metrics", get(answer))).await?;
@@ -31,29 +32,15 @@ pub async fn serve<W: Images>(
 
 fn render(board: &Board, inventory: &crate::world::Inventory, up: bool) -> String {
     let (phases, restarts) = count(&board.statuses());
-    let mut text = String::new();
-    let mut metric = |name: &str, kind: &str, help: &str, values: Vec<(String, u64)>| {
-        // Writing to a String cannot fail.
-        write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").ok();
-        for (labels, value) in values {
-            writeln!(text, "{name}{labels} {value}").ok();
-        }
-    };
-    let one = |value| vec![(String::new(), value)];
+    let mut text = Exposition::default();
     let bytes = inventory.layers.iter().map(|l| l.size_bytes).sum();
-    let phases = phases.into_iter().map(|(phase, n)| (format!("{{phase=\"{phase}\"}}"), n)).collect();
-    metric("strata_agent_session_up", "gauge", "Whether a session with the controller is up.", one(u64::from(up)));
-    metric("strata_agent_pods", "gauge", "Pods on this node by phase.", phases);
-    metric(
-        "strata_agent_container_restarts",
-        "gauge",
-        "Restarts of the containers that are on this node.",
-        one(restarts),
-    );
-    metric("strata_agent_layers", "gauge", "Layers on this node.", one(inventory.layers.len() as u64));
-    metric("strata_agent_layer_bytes", "gauge", "Bytes of their files.", one(bytes));
-    metric("strata_agent_images", "gauge", "Images that are wholly here.", one(inventory.images.len() as u64));
-    text
+    text.value(metrics::AGENT_SESSION_UP, u64::from(up));
+    text.by(metrics::AGENT_PODS, "phase", phases);
+    text.value(metrics::AGENT_CONTAINER_RESTARTS, restarts);
+    text.value(metrics::AGENT_LAYERS, inventory.layers.len() as u64);
+    text.value(metrics::AGENT_LAYER_BYTES, bytes);
+    text.value(metrics::AGENT_IMAGES, inventory.images.len() as u64);
+    text.finish()
 }
 
 fn count(statuses: &[PodStatus]) -> (BTreeMap<&'static str, u64>, u64) {

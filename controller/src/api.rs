@@ -35,6 +35,7 @@ use strata_proto::cluster::{cluster_server::ClusterServer, join_server::JoinServ
 use strata_store::{Change, Commit, Store, StoreError};
 use strata_transport::{Role, authorize::RequireRole};
 use tokio::sync::Semaphore;
+use tracing::Instrument as _;
 
 /// Every bound of the API.
 pub mod limits {
@@ -110,7 +111,8 @@ impl ApiState {
 
     /// Commits within the bound of a call.
     async fn commit(&self, changes: Vec<Change>) -> Result<Commit, StoreErrorOrTimeout> {
-        match tokio::time::timeout(limits::COMMIT_TIMEOUT, self.store.commit(changes)).await {
+        let span = tracing::info_span!("commit", changes = changes.len());
+        match tokio::time::timeout(limits::COMMIT_TIMEOUT, self.store.commit(changes)).instrument(span).await {
             Ok(result) => result.map_err(StoreErrorOrTimeout::Store),
             Err(_) => Err(StoreErrorOrTimeout::Timeout(limits::COMMIT_TIMEOUT)),
         }

@@ -2,12 +2,13 @@
 
 use crate::sessions::Sessions;
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 use strata_dispatcher::{LeaseSettings, Leases};
 use strata_model::{Millis, Subnet};
 use strata_store::Store;
+use strata_telemetry::metrics::Histogram;
 use tokio::sync::Notify;
 
 /// Settings of the cluster that sessions and loops need.
@@ -33,6 +34,10 @@ pub struct Control {
     pub sessions: Sessions,
     /// Wakes the node loop when a lease was made or renewed after silence.
     pub leases_changed: Notify,
+    /// How long commits took.
+    pub commit_times: Arc<Histogram>,
+    /// How long pods waited for their node.
+    pub schedule_times: Histogram,
     /// Held while a node is given its index, so that no two get the same.
     pub(crate) admission: tokio::sync::Mutex<()>,
     leases: Mutex<Leases>,
@@ -43,7 +48,12 @@ impl Control {
     /// A controller over a store. Leases of known nodes begin when the node loop starts.
     #[must_use]
     pub fn new(store: Store, settings: ClusterSettings) -> Self {
+        let commit_times = Arc::new(Histogram::default());
+        let observed = commit_times.clone();
+        store.observe_commits(move |took| observed.record(took));
         Self {
+            commit_times,
+            schedule_times: Histogram::default(),
             leases: Mutex::new(Leases::new(settings.leases)),
             store,
             settings,

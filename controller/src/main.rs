@@ -10,7 +10,6 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::info;
-use tracing_subscriber::EnvFilter;
 
 /// Keeps the desired containers of a Strata cluster and schedules them on its nodes.
 #[derive(Parser)]
@@ -27,8 +26,6 @@ struct Arguments {
 fn main() -> ExitCode {
     strata_transport::install_crypto();
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_env("STRATA_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -47,6 +44,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
+        // Its spans leave when everything else has ended.
+        let _telemetry = strata_telemetry::init("strata-controller", "")?;
         let _lock = serve::lock_state(&config.state_dir)?;
         let state = serve::open(&config).await?;
         let listener = TcpListener::bind(config.listen)

@@ -4,7 +4,7 @@ use crate::{
     api::{self, ApiState, Pki},
     config::{Config, ConfigError},
     control::{ClusterSettings, Control},
-    loops,
+    loops, metrics,
     sessions::{AGENT_MESSAGE_BYTES_MAX, DispatchService},
 };
 use std::{
@@ -23,7 +23,7 @@ use strata_transport::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
-use tracing::{info, warn};
+use tracing::info;
 
 /// How long open streams get to end when the controller does.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
@@ -59,6 +59,14 @@ pub enum ServeError {
     /// The join token.
     #[error("the bootstrap token: {0}")]
     Token(String),
+    /// The port of the metrics.
+    #[error("cannot listen on {address} for metrics: {source}; choose another address with `metrics_listen`")]
+    Metrics {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The server.
     #[error("serving failed: {0}")]
     Serve(String),
@@ -134,9 +142,7 @@ pub async fn serve(
     state.pki.ensure_admin_context(&config.state_dir, &config.endpoint(address))?;
     let token = api::ensure_bootstrap_token(&store, &state.pki, &config.state_dir).await;
     token.map_err(|e| ServeError::Token(e.to_string()))?;
-    if config.metrics_listen.is_some() {
-        warn!("metrics_listen is set, and metrics are not served yet");
-    }
+    let metrics_listener = metrics::listen(config.metrics_listen).await?;
     let identity = state.pki.controller_identity()?;
     let control = Arc::new(Control::new(store.clone(), settings));
     let api_state = Arc::new(ApiState::new(store.clone(), state.pki)?);
@@ -152,6 +158,7 @@ pub async fn serve(
         () = stop.cancelled() => Ok(()),
         ended = loops::run(control.clone(), stop.clone()) => ended.map_err(ServeError::from),
         error = store.failed() => Err(ServeError::Store(error)),
+        error = metrics::serve(metrics_listener, control.clone()) => Err(ServeError::Serve(error)),
     };
     stop.cancel();
     control.sessions.end_all();

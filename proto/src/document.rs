@@ -56,7 +56,11 @@ pub fn to_json(object: &types::Object) -> Result<Value, serde_json::Error> {
     fill_absent(&mut object);
     let mut map = Map::new();
     map.insert("kind".into(), json!(kind_word(object.kind_of())));
-    map.insert("meta".into(), serde_json::to_value(object.meta.unwrap_or_default())?);
+    let mut meta = serde_json::to_value(object.meta.unwrap_or_default())?;
+    if let Value::Object(fields) = &mut meta {
+        fields.remove("traceParent");
+    }
+    map.insert("meta".into(), meta);
     let body = match &object.kind {
         None => Value::Null,
         Some(object::Kind::Workload(x)) => serde_json::to_value(x)?,

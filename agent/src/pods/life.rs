@@ -11,8 +11,9 @@ use strata_proto::{
     dispatch::{Assignment, PodReport},
     types,
 };
-use strata_reconciler::{Assigned, ExitFact, Fact, Observed, Sandbox, plan, status};
+use strata_reconciler::{Assigned, ExitFact, Fact, Observed, Sandbox, Step, plan, status};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tracing::{Instrument as _, Span};
 
 /// How often an agent tries to reach the shim of a pod that its record says is alive, before it takes the sandbox down.
 pub const ADOPT_TRIES: u32 = 3;
@@ -89,13 +90,27 @@ impl<W: World> Life<W> {
             }
             let plan = plan(&self.assigned, &self.observed, self.shared.world.now_ms());
             match plan.steps.first() {
-                Some(step) => match self.perform(step.clone()).await {
-                    Ok(()) => self.trouble = None,
-                    Err(trouble) => self.stumble(&trouble.reason, trouble.message).await,
-                },
+                Some(step) => {
+                    let span = self.span(step);
+                    match self.perform(step.clone()).instrument(span).await {
+                        Ok(()) => self.trouble = None,
+                        Err(trouble) => self.stumble(&trouble.reason, trouble.message).await,
+                    }
+                }
                 None => self.wait(plan.wake_at).await,
             }
         }
+    }
+
+    /// Of one step, in the trace of the apply that led here; none if that was not traced.
+    fn span(&self, step: &Step) -> Span {
+        let trace = self.hears.borrow().trace_parent.clone();
+        if trace.is_empty() {
+            return Span::none();
+        }
+        let span = tracing::info_span!("step", pod = %self.uid, ?step);
+        strata_telemetry::continue_trace(&span, &trace);
+        span
     }
 
     /// Takes in what was told since the last look.

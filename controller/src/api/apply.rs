@@ -17,7 +17,8 @@ pub(super) struct Birth {
     pub created: pbjson_types::Timestamp,
 }
 
-pub(super) async fn apply(state: &ApiState, request: ApplyRequest) -> Result<ApplyResponse, Refusal> {
+/// `trace` is the `traceparent` of the call, "" = none; it is kept with what the call changes.
+pub(super) async fn apply(state: &ApiState, request: ApplyRequest, trace: &str) -> Result<ApplyResponse, Refusal> {
     let object = request.object.ok_or_else(|| Refusal::invalid("object: is missing"))?;
     let wanted = validate::normalise(object)?;
     let key = Key::of(&wanted);
@@ -32,10 +33,11 @@ pub(super) async fn apply(state: &ApiState, request: ApplyRequest) -> Result<App
             return Err(Refusal::new(Code::AlreadyExists, "AlreadyExists", format!("{key} is there already")));
         }
         let birth = Birth { uid: uuid::Uuid::now_v7().to_string(), created: timestamp_now() };
-        let (object, outcome) = decide_apply(&wanted, present.as_deref(), birth)?;
+        let (mut object, outcome) = decide_apply(&wanted, present.as_deref(), birth)?;
         if request.dry_run || outcome == Outcome::Unchanged {
             return Ok(ApplyResponse { object: Some(object), outcome: outcome.into() });
         }
+        trace.clone_into(&mut object.meta.get_or_insert_default().trace_parent);
         let condition = match &present {
             Some(present) => Condition::Revision(revision(present)),
             None => Condition::Absent,

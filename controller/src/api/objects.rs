@@ -9,7 +9,10 @@ use strata_proto::{
     },
     types::Object,
 };
+use strata_store::Key;
+use strata_telemetry::TRACE_PARENT_KEY;
 use tonic::{Request, Response, Status};
+use tracing::{Instrument as _, info_span};
 
 pub(super) struct ObjectsService(pub Arc<ApiState>);
 
@@ -19,7 +22,17 @@ impl Objects for ObjectsService {
     type WatchStream = view::BoxStream<WatchResponse>;
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
-        Ok(Response::new(apply::apply(&self.0, request.into_inner()).await?))
+        let parent =
+            request.metadata().get(TRACE_PARENT_KEY).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let request = request.into_inner();
+        let span = info_span!("apply", object = request.object.as_ref().map(|o| Key::of(o).to_string()));
+        strata_telemetry::continue_trace(&span, &parent);
+        let mut trace = strata_telemetry::trace_parent(&span);
+        if trace.is_empty() && strata_telemetry::is_trace_parent(&parent) {
+            // This process exports no spans; the next may.
+            trace = parent;
+        }
+        Ok(Response::new(apply::apply(&self.0, request, &trace).instrument(span).await?))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Object>, Status> {

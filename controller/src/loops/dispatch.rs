@@ -17,8 +17,8 @@ use strata_proto::{
     dispatch::{self as wire, ControllerMessage, controller_message},
     types::{self, Kind, Object, pod_spec as pod_spec_words, pod_status::Phase},
 };
-use strata_store::{Event, Snapshot, StoreError};
-use tracing::{debug, error};
+use strata_store::{Event, Key, Snapshot, StoreError};
+use tracing::{Span, debug, error, info_span};
 
 /// How long changes are collected into one frame.
 pub const COLLECT: Duration = Duration::from_millis(5);
@@ -207,7 +207,7 @@ fn send_frame(snapshot: &Snapshot, link: &Link, session: &mut Session, set: &Ass
             full: true,
             base: 0,
             generation,
-            pods: pods.iter().map(assigned).collect(),
+            pods: pods.iter().map(|a| assigned(snapshot, a)).collect(),
             removed: vec![],
             templates: wire_templates(snapshot, &templates),
         },
@@ -215,7 +215,7 @@ fn send_frame(snapshot: &Snapshot, link: &Link, session: &mut Session, set: &Ass
             full: false,
             base,
             generation,
-            pods: pods.iter().map(assigned).collect(),
+            pods: pods.iter().map(|a| assigned(snapshot, a)).collect(),
             removed: removed.iter().map(ToString::to_string).collect(),
             templates: wire_templates(snapshot, &templates),
         },
@@ -228,11 +228,23 @@ fn send_frame(snapshot: &Snapshot, link: &Link, session: &mut Session, set: &Ass
         removed = frame.removed.len(),
         "assignments"
     );
-    room.send(Ok(message(controller_message::Message::Assignments(frame))));
+    let span = span(&link.node, &frame);
+    span.in_scope(|| room.send(Ok(message(controller_message::Message::Assignments(frame)))));
     true
 }
 
-fn assigned(a: &Assignment) -> wire::Assignment {
+/// In the trace of the first pod that has one; none if no pod has.
+fn span(node: &str, frame: &wire::Assignments) -> Span {
+    let Some(trace) = frame.pods.iter().map(|p| p.trace_parent.as_str()).find(|t| !t.is_empty()) else {
+        return Span::none();
+    };
+    let span = info_span!("assign", node, pods = frame.pods.len(), generation = frame.generation);
+    strata_telemetry::continue_trace(&span, trace);
+    span
+}
+
+fn assigned(snapshot: &Snapshot, a: &Assignment) -> wire::Assignment {
+    let pod = snapshot.get(&Key::new(Kind::Pod, a.name.namespace.clone(), a.name.name.clone()));
     wire::Assignment {
         uid: a.uid.to_string(),
         namespace: a.name.namespace.clone(),
@@ -241,7 +253,7 @@ fn assigned(a: &Assignment) -> wire::Assignment {
         address_index: a.address_index,
         desired: pod_spec_words::Desired::from(a.desired).into(),
         workload: a.workload.clone(),
-        trace_parent: String::new(),
+        trace_parent: pod.map(|p| meta(&p).trace_parent.clone()).unwrap_or_default(),
         ordinal: a.ordinal,
     }
 }

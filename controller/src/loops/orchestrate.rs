@@ -21,7 +21,7 @@ use strata_proto::{
 };
 use strata_store::{Change, Condition, Event, Key, Snapshot, StoreError};
 use tokio::time::{Instant, sleep_until};
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 struct Orchestrate {
     control: Arc<Control>,
@@ -148,7 +148,13 @@ impl Orchestrate {
         if !plan.actions.is_empty() {
             info!(workload = %workload.name, actions = plan.actions.len(), "planned");
         }
-        match commit_or_retry(&self.control.store, changes).await? {
+        let span = if plan.actions.is_empty() {
+            Span::none()
+        } else {
+            info_span!("plan", workload = %workload.name, actions = plan.actions.len())
+        };
+        strata_telemetry::continue_trace(&span, &meta(&object).trace_parent);
+        match commit_or_retry(&self.control.store, changes).instrument(span).await? {
             Done::Committed(_) if plan.more => self.look_again(key, Duration::ZERO),
             Done::Committed(_) => {}
             Done::Conflict(at) => {
@@ -221,13 +227,13 @@ fn changes(
         .actions
         .iter()
         .filter_map(|action| match action {
-            Action::Create { ordinal, node, predecessor } => Some(created(new_pod(
-                workload,
-                template.as_deref(),
-                *ordinal,
-                node.as_ref().map_or("", |n| n.as_str()),
-                predecessor.as_ref().map_or("", Uid::as_str),
-            ))),
+            Action::Create { ordinal, node, predecessor } => {
+                let node = node.as_ref().map_or("", |n| n.as_str());
+                let predecessor = predecessor.as_ref().map_or("", Uid::as_str);
+                let mut pod = new_pod(workload, template.as_deref(), *ordinal, node, predecessor);
+                meta(object).trace_parent.clone_into(&mut pod.meta.get_or_insert_default().trace_parent);
+                Some(created(pod))
+            }
             Action::Remove { uid } => by_uid.get(uid.as_str()).map(|pod| removed(pod)),
         })
         .collect();

@@ -12,12 +12,16 @@ use crate::{
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 use strata_model::{Node, NodeName, ObjectName, Resources, Subnet, Uid};
-use strata_proto::types::{Kind, Object, pod_status::Phase};
+use strata_proto::{
+    timestamp_ms, timestamp_now,
+    types::{Kind, Object, pod_status::Phase},
+};
 use strata_scheduler::{Occupant, Placement, Request, Scheduler, Shape};
 use strata_store::{Event, Key, Snapshot, StoreError};
-use tracing::{info, warn};
+use tracing::{Instrument as _, Span, info, info_span, warn};
 
 /// Pods that are placed with one commit.
 pub const PLACE_MAX: usize = 500;
@@ -166,7 +170,7 @@ impl Schedule {
     }
 
     /// Places what is due. Answers when to try again what could not be committed.
-    async fn place(&mut self) -> Result<Option<std::time::Duration>, StoreError> {
+    async fn place(&mut self) -> Result<Option<Duration>, StoreError> {
         while !self.due.is_empty() {
             let snapshot = self.control.store.snapshot();
             let keys: Vec<Key> = self.due.iter().take(PLACE_MAX).cloned().collect();
@@ -184,7 +188,7 @@ impl Schedule {
             let requests: Vec<Request> = pods.iter().map(|(_, r)| r.clone()).collect();
             let placements = self.scheduler.place(&requests);
             let mut changes = Vec::new();
-            let mut placed = Vec::new();
+            let mut placed = BTreeSet::new();
             let mut free = Addresses { control: &self.control, snapshot: &snapshot, nodes: HashMap::new() };
             for ((object, request), placement) in pods.iter().zip(placements) {
                 let bound = match &placement {
@@ -194,7 +198,7 @@ impl Schedule {
                 match (bound, placement) {
                     (Some(bound), _) => {
                         changes.push(changed(bound, Keep::Durable));
-                        placed.push(request.uid.clone());
+                        placed.insert(request.uid.clone());
                     }
                     (None, placement) => {
                         let why = match placement {
@@ -210,7 +214,7 @@ impl Schedule {
                 }
             }
             let count = placed.len();
-            let retry = match commit_or_retry(&self.control.store, changes).await? {
+            let retry = match commit_or_retry(&self.control.store, changes).instrument(span(&pods, count)).await? {
                 Done::Committed(_) => None,
                 Done::Conflict(_) => Some(RETRY),
                 Done::Full => Some(RETRY_FULL),
@@ -226,12 +230,21 @@ impl Schedule {
             }
             if count > 0 {
                 info!(pods = count, "placed");
+                self.note_times(&pods, &placed);
             }
             for key in &keys {
                 self.due.remove(key);
             }
         }
         Ok(None)
+    }
+
+    fn note_times(&self, pods: &[(Arc<Object>, Request)], placed: &BTreeSet<Uid>) {
+        let now = timestamp_ms(Some(&timestamp_now()));
+        for (object, _) in pods.iter().filter(|(_, r)| placed.contains(&r.uid)) {
+            let waited = now.saturating_sub(timestamp_ms(meta(object).created.as_ref()));
+            self.control.schedule_times.record(Duration::from_millis(waited));
+        }
     }
 
     /// Writes what pods have set aside into the status of the nodes where that changed.
@@ -261,6 +274,17 @@ impl Schedule {
         }
         Ok(())
     }
+}
+
+/// One span for all that are placed together, in the trace of the first that has one.
+fn span(pods: &[(Arc<Object>, Request)], placed: usize) -> Span {
+    if placed == 0 {
+        return Span::none();
+    }
+    let span = info_span!("place", pods = placed);
+    let trace = pods.iter().map(|(object, _)| meta(object).trace_parent.as_str()).find(|t| !t.is_empty());
+    strata_telemetry::continue_trace(&span, trace.unwrap_or_default());
+    span
 }
 
 /// The pod with the words that say why it waits, if they are new.

@@ -9,7 +9,10 @@ use crate::{
     watch::Hub,
     writer::{self, Message},
 };
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
 use strata_proto::types::Kind;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -22,7 +25,10 @@ pub(crate) struct Shared {
     /// The error after which nothing is written any more.
     pub failed: watch::Sender<Option<Arc<BackendError>>>,
     pub alarm: Mutex<Option<String>>,
+    pub observer: OnceLock<Observer>,
 }
+
+type Observer = Box<dyn Fn(Duration) + Send + Sync>;
 
 impl Shared {
     pub fn snapshot(&self) -> Snapshot {
@@ -86,6 +92,7 @@ impl Store {
             pending: Pending::new(loaded.dirty, loaded.position),
             failed: watch::Sender::new(None),
             alarm: Mutex::new(None),
+            observer: OnceLock::new(),
         });
         let (queue, requests) = mpsc::channel(limits::QUEUE_COMMITS);
         let threads = |e| StoreError::Threads(Arc::new(e));
@@ -103,8 +110,22 @@ impl Store {
         let bytes = commit::measure(&changes)?;
         let (reply, answer) = oneshot::channel();
         let request = writer::Request { changes, bytes, reply };
+        let begun = Instant::now();
         self.queue.send(Message::Commit(request)).await.map_err(|_| StoreError::Closed)?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        let result = answer.await.unwrap_or(Err(StoreError::Closed));
+        if result.is_ok()
+            && let Some(observe) = self.shared.observer.get()
+        {
+            observe(begun.elapsed());
+        }
+        result
+    }
+
+    /// Has `observe` told how long each commit takes that is made, from the call to the answer. Only the first observer counts.
+    pub fn observe_commits(&self, observe: impl Fn(Duration) + Send + Sync + 'static) {
+        if self.shared.observer.set(Box::new(observe)).is_err() {
+            tracing::debug!("the store's commits are observed already");
+        }
     }
 
     /// The objects as they are now.

@@ -5,7 +5,15 @@
 //! - Spans are exported by OTLP over gRPC when `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) is set; the other `OTEL_*` variables
 //!   mean what the OpenTelemetry specification says. A collector that is down costs nothing: the queue is bounded and drops.
 //!
-//! Not here: any decision about what to log.
+//! - [`metrics`] is the one list of metric names, and writes the text that Prometheus reads; [`continue_trace`] and [`trace_parent`] carry a trace
+//!   from process to process.
+//!
+//! Not here: any decision about what to log, and the servers of `/metrics`.
+
+mod context;
+pub mod metrics;
+
+pub use context::{TRACE_PARENT_KEY, continue_trace, is_trace_parent, trace_parent};
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};

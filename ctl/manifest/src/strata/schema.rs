@@ -104,7 +104,9 @@ impl Schema {
     fn add_fields(&mut self, parent: &str, message: &DescriptorProto) {
         let name = format!("{parent}.{}", message.name());
         message.nested_type.iter().for_each(|m| self.add_fields(&name, m));
-        let fields = message.field.iter().map(|f| (f.json_name().to_owned(), self.field_of(f))).collect();
+        // Documents have no trace: it belongs to a call, not to an object.
+        let shown = message.field.iter().filter(|f| f.name() != "trace_parent");
+        let fields = shown.map(|f| (f.json_name().to_owned(), self.field_of(f))).collect();
         self.messages.insert(name, fields);
     }
 
