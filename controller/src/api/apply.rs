@@ -1,5 +1,7 @@
 //! Apply: what the object becomes is decided purely, then committed under the condition that nothing changed meanwhile.
 
+mod marks;
+
 use super::{ApiState, Refusal, limits, namespaces, validate};
 use strata_proto::{
     BadObject,
@@ -76,8 +78,14 @@ pub(super) fn decide_apply(
             )));
         }
         let kind = new_kind(wanted)?;
-        let meta =
-            Meta { uid: birth.uid, created: Some(birth.created), generation: 1, revision: 0, deleted: None, ..meta };
+        let meta = Meta {
+            uid: birth.uid,
+            created: Some(birth.created),
+            generation: 1,
+            revision: 0,
+            deleted: None,
+            ..marks::noted(meta)
+        };
         return Ok((Object { meta: Some(meta), kind: Some(kind) }, Outcome::Created));
     };
     let old = present.meta.clone().unwrap_or_default();
@@ -97,9 +105,7 @@ pub(super) fn decide_apply(
         ));
     }
     let kind = changed_kind(wanted, present)?;
-    let mut merged = old.clone();
-    merged.labels.extend(meta.labels);
-    merged.annotations.extend(meta.annotations);
+    let mut merged = marks::merged(&old, meta);
     let spec_changed = Some(&kind) != present.kind.as_ref();
     if !spec_changed && merged == old {
         return Ok((present.clone(), Outcome::Unchanged));

@@ -47,6 +47,37 @@ async fn status_and_what_others_added_stay() {
 }
 
 #[tokio::test]
+async fn a_label_that_an_apply_leaves_out_goes() {
+    let cluster = Cluster::start().await;
+    let mut client = cluster.objects().await;
+    let labelled = |labels: &[&str]| {
+        let mut object = workload("web", Some(1));
+        let meta = object.meta.as_mut().unwrap();
+        meta.labels = labels.iter().map(|l| ((*l).to_owned(), "x".to_owned())).collect();
+        meta.annotations = meta.labels.clone();
+        object
+    };
+    let keys = |object: &Object| {
+        let mut keys: Vec<String> = object.meta.as_ref().unwrap().labels.keys().cloned().collect();
+        keys.sort();
+        keys.join(",")
+    };
+    let mut first = apply(&mut client, labelled(&["a", "b"])).await.unwrap().object.unwrap();
+    first.meta.as_mut().unwrap().labels.insert("theirs".into(), "x".into());
+    cluster.put(first).await;
+    let second = apply(&mut client, labelled(&["b", "c"])).await.unwrap();
+    assert_eq!(second.outcome(), Outcome::Configured);
+    let second = second.object.unwrap();
+    assert_eq!(keys(&second), "b,c,theirs");
+    assert!(!second.meta.as_ref().unwrap().annotations.contains_key("a"));
+    assert_eq!(apply(&mut client, labelled(&["b", "c"])).await.unwrap().outcome(), Outcome::Unchanged);
+    // What get prints, edited.
+    let mut edited = second;
+    edited.meta.as_mut().unwrap().labels.remove("theirs");
+    assert_eq!(keys(&apply(&mut client, edited).await.unwrap().object.unwrap()), "b,c");
+}
+
+#[tokio::test]
 async fn a_revision_is_a_condition() {
     let cluster = Cluster::start().await;
     let mut client = cluster.objects().await;
