@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// The shortest wait.
 pub const BACKOFF_FIRST: Duration = Duration::from_millis(250);
-/// The longest one.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// The longest one: a controller that comes back after a long absence has its sessions again within it. A thousand agents knock 700 times a second
+/// meanwhile, at a door that is shut.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// The waits of one thing that is tried again and again.
 #[derive(Debug, Default)]
