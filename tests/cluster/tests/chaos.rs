@@ -133,6 +133,10 @@ fn shims_of(cluster: &Cluster, node: &Node) -> Result<Vec<u32>> {
 
 /// The node's zygote: its command line names the state directory.
 fn zygote(cluster: &Cluster, node: &Node) -> Result<u32> {
+    eventually("the node has a zygote", 10, || find_zygote(cluster, node))
+}
+
+fn find_zygote(cluster: &Cluster, node: &Node) -> Result<u32> {
     let state = node.state.to_string_lossy().into_owned();
     let found = cluster.processes()?.into_iter().find(|(pid, name)| {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
