@@ -46,7 +46,8 @@ impl NodeApi {
             while let Some(chunk) = chunks.message().await? {
                 match chunk.message {
                     Some(Message::Data(data)) => {
-                        if writer.send(data).await.is_err() {
+                        let sent = writer.send(data).await;
+                        if sent.is_err() {
                             // The import has ended, well or badly: its own word counts.
                             return Ok::<(), Status>(());
                         }
