@@ -83,6 +83,12 @@ impl node_server::Node for NodeApi {
     type LogsStream = Out<LogChunk>;
     type ExecStream = Out<ExecOutput>;
     type PullImageStream = Out<PullProgress>;
+    type BuildStream = Out<strata_proto::node::BuildProgress>;
+    type DiffStream = Out<strata_proto::node::DiffResponse>;
+    type CopyOutStream = Out<strata_proto::node::DataChunk>;
+    type ExportImageStream = Out<strata_proto::node::DataChunk>;
+    type PushImageStream = Out<strata_proto::node::PushProgress>;
+    type PortForwardStream = Out<strata_proto::node::DataChunk>;
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         self.logs_stream(request.into_inner()).map(Response::new)
@@ -105,5 +111,109 @@ impl node_server::Node for NodeApi {
         request: Request<RemoveImageRequest>,
     ) -> Result<Response<RemoveImageResponse>, Status> {
         self.remove(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn build(
+        &self,
+        request: Request<Streaming<strata_proto::node::BuildChunk>>,
+    ) -> Result<Response<Self::BuildStream>, Status> {
+        drop(request);
+        Err(Status::unimplemented("Build is not built yet"))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<strata_proto::node::CommitRequest>,
+    ) -> Result<Response<strata_proto::node::CommitResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("Commit is not built yet"))
+    }
+
+    async fn diff(
+        &self,
+        request: Request<strata_proto::node::DiffRequest>,
+    ) -> Result<Response<Self::DiffStream>, Status> {
+        drop(request);
+        Err(Status::unimplemented("Diff is not built yet"))
+    }
+
+    async fn copy_out(
+        &self,
+        request: Request<strata_proto::node::CopyOutRequest>,
+    ) -> Result<Response<Self::CopyOutStream>, Status> {
+        drop(request);
+        Err(Status::unimplemented("CopyOut is not built yet"))
+    }
+
+    async fn copy_in(
+        &self,
+        request: Request<Streaming<strata_proto::node::CopyInChunk>>,
+    ) -> Result<Response<strata_proto::node::CopyInResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("CopyIn is not built yet"))
+    }
+
+    async fn export_image(
+        &self,
+        request: Request<strata_proto::node::ExportImageRequest>,
+    ) -> Result<Response<Self::ExportImageStream>, Status> {
+        drop(request);
+        Err(Status::unimplemented("ExportImage is not built yet"))
+    }
+
+    async fn push_image(
+        &self,
+        request: Request<strata_proto::node::PushImageRequest>,
+    ) -> Result<Response<Self::PushImageStream>, Status> {
+        drop(request);
+        Err(Status::unimplemented("PushImage is not built yet"))
+    }
+
+    async fn image_history(
+        &self,
+        request: Request<strata_proto::node::ImageHistoryRequest>,
+    ) -> Result<Response<strata_proto::node::ImageHistoryResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("ImageHistory is not built yet"))
+    }
+
+    async fn prune(
+        &self,
+        request: Request<strata_proto::node::PruneRequest>,
+    ) -> Result<Response<strata_proto::node::PruneResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("Prune is not built yet"))
+    }
+
+    async fn signal(
+        &self,
+        request: Request<strata_proto::node::SignalRequest>,
+    ) -> Result<Response<strata_proto::node::SignalResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("Signal is not built yet"))
+    }
+
+    async fn restart(
+        &self,
+        request: Request<strata_proto::node::RestartRequest>,
+    ) -> Result<Response<strata_proto::node::RestartResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("Restart is not built yet"))
+    }
+
+    async fn stats(
+        &self,
+        request: Request<strata_proto::node::StatsRequest>,
+    ) -> Result<Response<strata_proto::node::StatsResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("Stats is not built yet"))
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<strata_proto::node::PortForwardInput>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        drop(request);
+        Err(Status::unimplemented("PortForward is not built yet"))
     }
 }

@@ -15,8 +15,20 @@ use strata_proto::{
 use strata_telemetry::metrics::{self, CONTENT_TYPE, Exposition};
 use tokio::net::TcpListener;
 
-const KINDS: [Kind; 8] =
-    [Kind::Workload, Kind::Pod, Kind::Node, Kind::Image, Kind::Template, Kind::Event, Kind::Namespace, Kind::Token];
+const KINDS: [Kind; 12] = [
+    Kind::Workload,
+    Kind::Pod,
+    Kind::Node,
+    Kind::Image,
+    Kind::Template,
+    Kind::Event,
+    Kind::Namespace,
+    Kind::Token,
+    Kind::Service,
+    Kind::Volume,
+    Kind::Config,
+    Kind::Secret,
+];
 
 /// Takes the port, if there is to be one.
 ///

@@ -129,6 +129,7 @@ async fn serve(
         heartbeat_ms: u32::try_from(settings.leases.heartbeat_ms).unwrap_or(u32::MAX),
         lease_ms: u32::try_from(settings.leases.lease_ms).unwrap_or(u32::MAX),
         node_index: admitted.index,
+        ..Welcome::default()
     };
     send(out, controller_message::Message::Welcome(welcome)).await?;
     control.leases().synced(&strata_model::NodeName::from_trusted(node), control.now());
@@ -158,6 +159,7 @@ async fn serve(
             agent_message::Message::Resolved(reply) => control.sessions.resolved(link, reply),
             agent_message::Message::Ack(ack) => control.sessions.acknowledged(link, ack.generation),
             agent_message::Message::Resync(_) => control.sessions.wants_resync(link),
+            agent_message::Message::Services(_) => {}
         }
     }
 }

@@ -3,8 +3,8 @@
 use crate::amount::{age, short_bytes, short_cpus};
 use strata_model::Digest;
 use strata_proto::types::{
-    Container, Event, Image, Kind, Meta, Namespace, Node, Object, Pod, PodTemplate, Resources, Template, Token,
-    Workload, object, workload_spec::Mode,
+    Config, Container, Event, Image, Kind, Meta, Namespace, Node, Object, Pod, PodTemplate, Resources, Secret, Service,
+    Template, Token, Volume, Workload, object, workload_spec::Mode,
 };
 
 /// Characters of a message in a table.
@@ -155,6 +155,53 @@ const TOKEN: &[Column<Token>] = &[
 const NAMESPACE: &[Column<Namespace>] =
     &[Column("NAME", Always, |_, m, _| m.name.clone()), Column("AGE", Always, |_, m, now| AGE(m, now))];
 
+const SERVICE: &[Column<Service>] = &[
+    Column("NAME", Always, |_, m, _| m.name.clone()),
+    Column("ADDRESS", Always, |s, _, _| match &s.spec {
+        Some(spec) if spec.headless => "headless".into(),
+        spec => or_dash(spec.as_ref().map_or("", |s| &s.address)),
+    }),
+    Column("PORTS", Always, |s, _, _| {
+        let ports = s.spec.iter().flat_map(|s| &s.ports).map(|p| match p.published_port {
+            0 => format!("{}/{}", p.port, p.protocol().as_str_name()),
+            published => format!("{}:{published}/{}", p.port, p.protocol().as_str_name()),
+        });
+        or_dash(&ports.collect::<Vec<_>>().join(","))
+    }),
+    Column("READY", Always, |s, _, _| {
+        let endpoints = s.status.as_ref().map_or(&[][..], |s| &s.endpoints);
+        format!("{}/{}", endpoints.iter().filter(|e| e.ready).count(), endpoints.len())
+    }),
+    Column("AGE", Always, |_, m, now| AGE(m, now)),
+    Column("SELECTOR", Wide, |s, _, _| {
+        let mut labels: Vec<String> =
+            s.spec.iter().flat_map(|s| &s.selector).map(|(k, v)| format!("{k}={v}")).collect();
+        labels.sort();
+        or_dash(&labels.join(","))
+    }),
+];
+
+const VOLUME: &[Column<Volume>] = &[
+    Column("NAME", Always, |_, m, _| m.name.clone()),
+    Column("SIZE", Always, |v, _, _| short_bytes(v.spec.as_ref().map_or(0, |s| s.size_bytes))),
+    Column("NODE", Always, |v, _, _| or_dash(v.spec.as_ref().map_or("", |s| &s.node))),
+    Column("PODS", Always, |v, _, _| or_dash(&v.status.as_ref().map(|s| s.pods.join(",")).unwrap_or_default())),
+    Column("AGE", Always, |_, m, now| AGE(m, now)),
+];
+
+const CONFIG: &[Column<Config>] = &[
+    Column("NAME", Always, |_, m, _| m.name.clone()),
+    Column("KEYS", Always, |c, _, _| c.spec.as_ref().map_or(0, |s| s.data.len() + s.binary.len()).to_string()),
+    Column("AGE", Always, |_, m, now| AGE(m, now)),
+];
+
+const SECRET: &[Column<Secret>] = &[
+    Column("NAME", Always, |_, m, _| m.name.clone()),
+    Column("TYPE", Always, |s, _, _| or_dash(s.spec.as_ref().map_or("", |s| &s.r#type))),
+    Column("KEYS", Always, |s, _, _| s.status.as_ref().map_or(0, |s| s.keys.len()).to_string()),
+    Column("AGE", Always, |_, m, now| AGE(m, now)),
+];
+
 /// How a table is to look.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Look {
@@ -174,6 +221,10 @@ pub fn headers(kind: Kind, look: Look) -> Vec<&'static str> {
         Kind::Event => titles(EVENT, look),
         Kind::Template => titles(TEMPLATE, look),
         Kind::Token => titles(TOKEN, look),
+        Kind::Service => titles(SERVICE, look),
+        Kind::Volume => titles(VOLUME, look),
+        Kind::Config => titles(CONFIG, look),
+        Kind::Secret => titles(SECRET, look),
         Kind::Namespace | Kind::Unspecified => titles(NAMESPACE, look),
     });
     headers
@@ -191,6 +242,10 @@ pub fn row(object: &Object, look: Look, now_ms: u64) -> Vec<String> {
         Some(object::Kind::Event(x)) => texts(EVENT, x, &meta, look, now_ms),
         Some(object::Kind::Template(x)) => texts(TEMPLATE, x, &meta, look, now_ms),
         Some(object::Kind::Token(x)) => texts(TOKEN, x, &meta, look, now_ms),
+        Some(object::Kind::Service(x)) => texts(SERVICE, x, &meta, look, now_ms),
+        Some(object::Kind::Volume(x)) => texts(VOLUME, x, &meta, look, now_ms),
+        Some(object::Kind::Config(x)) => texts(CONFIG, x, &meta, look, now_ms),
+        Some(object::Kind::Secret(x)) => texts(SECRET, x, &meta, look, now_ms),
         Some(object::Kind::Namespace(x)) => texts(NAMESPACE, x, &meta, look, now_ms),
         None => vec![meta.name.clone()],
     });

@@ -8,7 +8,25 @@ use strata_proto::{document::is_namespaced, types::Kind};
 const WORDS: &[(Kind, &[&str])] = &[
     (
         Kind::Workload,
-        &["workload", "workloads", "wl", "deployment", "deployments", "deploy", "daemonset", "daemonsets", "ds"],
+        &[
+            "workload",
+            "workloads",
+            "wl",
+            "deployment",
+            "deployments",
+            "deploy",
+            "daemonset",
+            "daemonsets",
+            "ds",
+            "statefulset",
+            "statefulsets",
+            "sts",
+            "job",
+            "jobs",
+            "cronjob",
+            "cronjobs",
+            "cj",
+        ],
     ),
     (Kind::Pod, &["pod", "pods", "po"]),
     (Kind::Node, &["node", "nodes", "no"]),
@@ -17,6 +35,10 @@ const WORDS: &[(Kind, &[&str])] = &[
     (Kind::Namespace, &["namespace", "namespaces", "ns"]),
     (Kind::Template, &["template", "templates", "tpl"]),
     (Kind::Token, &["token", "tokens"]),
+    (Kind::Service, &["service", "services", "svc"]),
+    (Kind::Volume, &["volume", "volumes", "vol", "persistentvolumeclaim", "persistentvolumeclaims", "pvc"]),
+    (Kind::Config, &["config", "configs", "configmap", "configmaps", "cm"]),
+    (Kind::Secret, &["secret", "secrets"]),
 ];
 
 /// Understands a kind in singular, plural, Kubernetes name or short name, in any case.

@@ -20,13 +20,20 @@ pub fn kind_word(kind: Kind) -> &'static str {
         Kind::Event => "Event",
         Kind::Namespace => "Namespace",
         Kind::Token => "Token",
+        Kind::Service => "Service",
+        Kind::Volume => "Volume",
+        Kind::Config => "Config",
+        Kind::Secret => "Secret",
     }
 }
 
 /// Whether objects of this kind live in a namespace.
 #[must_use]
 pub fn is_namespaced(kind: Kind) -> bool {
-    matches!(kind, Kind::Workload | Kind::Pod | Kind::Event)
+    matches!(
+        kind,
+        Kind::Workload | Kind::Pod | Kind::Event | Kind::Service | Kind::Volume | Kind::Config | Kind::Secret
+    )
 }
 
 impl types::Object {
@@ -43,6 +50,10 @@ impl types::Object {
             Some(object::Kind::Event(_)) => Kind::Event,
             Some(object::Kind::Namespace(_)) => Kind::Namespace,
             Some(object::Kind::Token(_)) => Kind::Token,
+            Some(object::Kind::Service(_)) => Kind::Service,
+            Some(object::Kind::Volume(_)) => Kind::Volume,
+            Some(object::Kind::Config(_)) => Kind::Config,
+            Some(object::Kind::Secret(_)) => Kind::Secret,
         }
     }
 }
@@ -71,6 +82,10 @@ pub fn to_json(object: &types::Object) -> Result<Value, serde_json::Error> {
         Some(object::Kind::Event(x)) => serde_json::to_value(x)?,
         Some(object::Kind::Namespace(x)) => serde_json::to_value(x)?,
         Some(object::Kind::Token(x)) => serde_json::to_value(x)?,
+        Some(object::Kind::Service(x)) => serde_json::to_value(x)?,
+        Some(object::Kind::Volume(x)) => serde_json::to_value(x)?,
+        Some(object::Kind::Config(x)) => serde_json::to_value(x)?,
+        Some(object::Kind::Secret(x)) => serde_json::to_value(x)?,
     };
     let part = |name: &str| body.get(name).cloned().unwrap_or_else(|| json!({}));
     map.insert("spec".into(), part("spec"));
@@ -92,7 +107,7 @@ pub fn from_json(document: Value) -> Result<types::Object, serde_json::Error> {
         return Err(serde_json::Error::custom(format!("unknown field `{unknown}`, expected kind, meta, spec, status")));
     }
     let mut body = map;
-    if matches!(kind.as_str(), "Template" | "Event" | "Namespace" | "Token") {
+    if matches!(kind.as_str(), "Template" | "Event" | "Namespace" | "Token" | "Config") {
         body.remove("status");
     }
     let body = Value::Object(body);
@@ -105,6 +120,10 @@ pub fn from_json(document: Value) -> Result<types::Object, serde_json::Error> {
         "Event" => object::Kind::Event(serde_json::from_value(body)?),
         "Namespace" => object::Kind::Namespace(serde_json::from_value(body)?),
         "Token" => object::Kind::Token(serde_json::from_value(body)?),
+        "Service" => object::Kind::Service(serde_json::from_value(body)?),
+        "Volume" => object::Kind::Volume(serde_json::from_value(body)?),
+        "Config" => object::Kind::Config(serde_json::from_value(body)?),
+        "Secret" => object::Kind::Secret(serde_json::from_value(body)?),
         other => return Err(serde_json::Error::custom(format!("unknown kind `{other}`"))),
     };
     Ok(types::Object { meta, kind: Some(kind) })
@@ -128,6 +147,15 @@ fn fill_absent(object: &mut types::Object) {
             let status = n.status.get_or_insert_default();
             status.capacity.get_or_insert_default();
             status.allocated.get_or_insert_default();
+        }
+        Some(object::Kind::Service(s)) => {
+            s.status.get_or_insert_default();
+        }
+        Some(object::Kind::Volume(v)) => {
+            v.status.get_or_insert_default();
+        }
+        Some(object::Kind::Secret(s)) => {
+            s.status.get_or_insert_default();
         }
         Some(object::Kind::Image(i)) => {
             i.status.get_or_insert_default();

@@ -170,7 +170,7 @@ impl<W: World> Session<W> {
             Some(Down_::Peers(list)) => wanted.send_modify(|w| w.peers = network::peers(list.peers)),
             Some(Down_::Resolve(request)) => resolver.ask(request),
             Some(Down_::Refused(refused)) => return Err(refusal(refused.reason, refused.message)),
-            Some(Down_::Heartbeat(_) | Down_::Welcome(_)) | None => {}
+            Some(Down_::Heartbeat(_) | Down_::Welcome(_) | Down_::Services(_)) | None => {}
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use strata_proto::{
     cluster::{ApplyRequest, ApplyResponse, apply_response::Outcome},
     document::is_namespaced,
     timestamp_now,
-    types::{Kind, Meta, NodeSpec, Object, PodSpec, UpdatePolicy, WorkloadSpec, object, workload_spec::Mode},
+    types::{Kind, Meta, NodeSpec, Object, PodSpec, WorkloadSpec, object, workload_spec::Mode},
 };
 use strata_store::{Change, Condition, Key, StoreError};
 use tonic::Code;
@@ -37,7 +37,7 @@ pub(super) async fn apply(state: &ApiState, request: ApplyRequest, trace: &str) 
         let birth = Birth { uid: uuid::Uuid::now_v7().to_string(), created: timestamp_now() };
         let (mut object, outcome) = decide_apply(&wanted, present.as_deref(), birth)?;
         if request.dry_run || outcome == Outcome::Unchanged {
-            return Ok(ApplyResponse { object: Some(object), outcome: outcome.into() });
+            return Ok(ApplyResponse { object: Some(object), outcome: outcome.into(), warnings: vec![] });
         }
         trace.clone_into(&mut object.meta.get_or_insert_default().trace_parent);
         let condition = match &present {
@@ -48,7 +48,7 @@ pub(super) async fn apply(state: &ApiState, request: ApplyRequest, trace: &str) 
         match state.commit(changes).await {
             Ok(commit) => {
                 let object = commit.objects.last().map(|o| (**o).clone());
-                return Ok(ApplyResponse { object, outcome: outcome.into() });
+                return Ok(ApplyResponse { object, outcome: outcome.into(), warnings: vec![] });
             }
             // Someone else was faster. A condition of the caller is looked at again above; without one the newer state is the base.
             Err(super::StoreErrorOrTimeout::Store(StoreError::Conflict { .. })) => {}
@@ -133,6 +133,15 @@ fn new_kind(wanted: &Object) -> Result<object::Kind, Refusal> {
             n.spec.get_or_insert_default();
             Ok(object::Kind::Namespace(n))
         }
+        Some(object::Kind::Service(mut s)) => {
+            s.status = None;
+            Ok(object::Kind::Service(s))
+        }
+        Some(object::Kind::Volume(mut v)) => {
+            v.status = None;
+            Ok(object::Kind::Volume(v))
+        }
+        Some(kind @ (object::Kind::Config(_) | object::Kind::Secret(_))) => Ok(kind),
         Some(object::Kind::Node(_)) => Err(Refusal::precondition(
             "NodeNotJoined",
             "there is no such node: nodes appear when their agents join (`ctl token create`)",
@@ -160,18 +169,29 @@ fn changed_kind(wanted: &Object, present: &Object) -> Result<object::Kind, Refus
         }
         (Some(object::Kind::Node(new)), Some(object::Kind::Node(mut old))) => {
             let (new, spec) = (new.spec.unwrap_or_default(), old.spec.get_or_insert_default());
-            let same = NodeSpec { unschedulable: spec.unschedulable, ..new.clone() };
+            let same = NodeSpec { unschedulable: spec.unschedulable, draining: spec.draining, ..new.clone() };
             if (new.index != 0 || !new.subnet.is_empty()) && same != *spec {
                 return Err(
                     BadObject::new("spec", "index and subnet of a node are the controller's: leave them out").into()
                 );
             }
             spec.unschedulable = new.unschedulable;
+            spec.draining = new.draining;
             Ok(object::Kind::Node(old))
         }
         // Only labels and annotations of an image are people's.
         (Some(object::Kind::Image(_)), Some(old @ object::Kind::Image(_))) => Ok(old),
-        (Some(object::Kind::Namespace(_)), Some(old @ object::Kind::Namespace(_))) => Ok(old),
+        (Some(new @ object::Kind::Namespace(_)), Some(object::Kind::Namespace(_)))
+        | (Some(new @ object::Kind::Config(_)), Some(object::Kind::Config(_)))
+        | (Some(new @ object::Kind::Secret(_)), Some(object::Kind::Secret(_))) => Ok(new),
+        (Some(object::Kind::Service(new)), Some(object::Kind::Service(mut old))) => {
+            old.spec = new.spec;
+            Ok(object::Kind::Service(old))
+        }
+        (Some(object::Kind::Volume(new)), Some(object::Kind::Volume(mut old))) => {
+            old.spec = new.spec;
+            Ok(object::Kind::Volume(old))
+        }
         _ => Err(Refusal::invalid("kind: cannot be applied")),
     }
 }
@@ -208,10 +228,10 @@ fn same_pod(new: &PodSpec, old: &PodSpec) -> Result<i32, Refusal> {
 fn default_workload(mut spec: WorkloadSpec, present_replicas: Option<u32>) -> WorkloadSpec {
     spec.replicas = match spec.mode() {
         Mode::Replicated => Some(spec.replicas.or(present_replicas).unwrap_or(1)),
-        Mode::Global => None,
+        Mode::Global | Mode::Job | Mode::Cron => None,
     };
     if spec.update.is_none_or(|u| u.max_surge == 0 && u.max_unavailable == 0) {
-        spec.update = Some(UpdatePolicy { max_surge: 1, max_unavailable: 0 });
+        spec.update.get_or_insert_default().max_surge = 1;
     }
     spec
 }

@@ -21,6 +21,13 @@ impl Cluster for ClusterService {
     type LogsStream = BoxStream<LogChunk>;
     type ExecStream = BoxStream<ExecOutput>;
     type PullImageStream = BoxStream<PullProgress>;
+    type BuildImageStream = BoxStream<strata_proto::node::BuildProgress>;
+    type DiffStream = BoxStream<strata_proto::node::DiffResponse>;
+    type CopyOutStream = BoxStream<strata_proto::node::DataChunk>;
+    type ExportImagesStream = BoxStream<strata_proto::node::DataChunk>;
+    type PushImageStream = BoxStream<strata_proto::node::PushProgress>;
+    type PortForwardStream = BoxStream<strata_proto::node::DataChunk>;
+    type BackupStream = BoxStream<strata_proto::node::DataChunk>;
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         require(&request, &[Role::Admin])?;
@@ -72,5 +79,125 @@ impl Cluster for ClusterService {
         let peer = require(&request, &[Role::Node, Role::Admin])?;
         let asking = if peer.role == Role::Node { peer.name.as_str() } else { "" };
         Ok(Response::new(locate::locate(&self.0.store.snapshot(), request.get_ref(), asking)?))
+    }
+
+    async fn build_image(
+        &self,
+        request: Request<Streaming<strata_proto::cluster::BuildRequest>>,
+    ) -> Result<Response<Self::BuildImageStream>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("BuildImage is not built yet"))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<strata_proto::cluster::CommitRequest>,
+    ) -> Result<Response<strata_proto::cluster::CommitResponse>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("Commit is not built yet"))
+    }
+
+    async fn diff(
+        &self,
+        request: Request<strata_proto::cluster::PodRequest>,
+    ) -> Result<Response<Self::DiffStream>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("Diff is not built yet"))
+    }
+
+    async fn copy_out(
+        &self,
+        request: Request<strata_proto::cluster::CopyOutRequest>,
+    ) -> Result<Response<Self::CopyOutStream>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("CopyOut is not built yet"))
+    }
+
+    async fn copy_in(
+        &self,
+        request: Request<Streaming<strata_proto::cluster::CopyInRequest>>,
+    ) -> Result<Response<strata_proto::node::CopyInResponse>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("CopyIn is not built yet"))
+    }
+
+    async fn tag_image(
+        &self,
+        request: Request<strata_proto::cluster::TagImageRequest>,
+    ) -> Result<Response<strata_proto::cluster::TagImageResponse>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("TagImage is not built yet"))
+    }
+
+    async fn export_images(
+        &self,
+        request: Request<strata_proto::cluster::ExportImagesRequest>,
+    ) -> Result<Response<Self::ExportImagesStream>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("ExportImages is not built yet"))
+    }
+
+    async fn push_image(
+        &self,
+        request: Request<strata_proto::cluster::PushImageRequest>,
+    ) -> Result<Response<Self::PushImageStream>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("PushImage is not built yet"))
+    }
+
+    async fn image_history(
+        &self,
+        request: Request<strata_proto::cluster::ImageHistoryRequest>,
+    ) -> Result<Response<strata_proto::node::ImageHistoryResponse>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("ImageHistory is not built yet"))
+    }
+
+    async fn prune_images(
+        &self,
+        request: Request<strata_proto::cluster::PruneImagesRequest>,
+    ) -> Result<Response<strata_proto::cluster::PruneImagesResponse>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("PruneImages is not built yet"))
+    }
+
+    async fn act(
+        &self,
+        request: Request<strata_proto::cluster::ActRequest>,
+    ) -> Result<Response<strata_proto::cluster::ActResponse>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("Act is not built yet"))
+    }
+
+    async fn stats(
+        &self,
+        request: Request<strata_proto::cluster::StatsRequest>,
+    ) -> Result<Response<strata_proto::cluster::StatsResponse>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("Stats is not built yet"))
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<strata_proto::cluster::PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("PortForward is not built yet"))
+    }
+
+    async fn backup(
+        &self,
+        request: Request<strata_proto::cluster::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("Backup is not built yet"))
+    }
+
+    async fn undo(
+        &self,
+        request: Request<strata_proto::cluster::UndoRequest>,
+    ) -> Result<Response<strata_proto::cluster::ApplyResponse>, Status> {
+        require(&request, &[Role::Admin])?;
+        Err(Status::unimplemented("Undo is not built yet"))
     }
 }

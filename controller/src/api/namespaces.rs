@@ -25,7 +25,7 @@ pub async fn ensure_default_namespace(store: &Store) -> Result<(), StoreError> {
         created: Some(timestamp_now()),
         ..Meta::default()
     };
-    let kind = object::Kind::Namespace(Namespace { spec: Some(NamespaceSpec {}) });
+    let kind = object::Kind::Namespace(Namespace { spec: Some(NamespaceSpec::default()) });
     let change = Change::put(Object { meta: Some(meta), kind: Some(kind) }, Condition::Absent);
     match store.commit(vec![change]).await {
         Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),

@@ -73,6 +73,11 @@ pub(super) fn normalise(mut object: Object) -> Result<Object, Refusal> {
                 );
             }
         }
+        Some(
+            object::Kind::Service(_) | object::Kind::Volume(_) | object::Kind::Config(_) | object::Kind::Secret(_),
+        ) => {
+            meta.check(true)?;
+        }
         Some(object::Kind::Node(_)) => meta.check(false)?,
         Some(object::Kind::Template(_) | object::Kind::Event(_)) => {
             let why = format!("a {} is made by the controller and cannot be applied", kind_word(kind));

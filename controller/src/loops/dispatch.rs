@@ -265,7 +265,7 @@ fn wire_templates(snapshot: &Snapshot, revisions: &[RevisionName]) -> Vec<wire::
         if found.is_none() {
             error!(%revision, "a pod names a template that is not in the store");
         }
-        found.map(|spec| wire::Template { revision: revision.to_string(), spec: Some(spec) })
+        found.map(|spec| wire::Template { revision: revision.to_string(), spec: Some(spec), secrets: vec![] })
     };
     revisions.iter().filter_map(one).collect()
 }

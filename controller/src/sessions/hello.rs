@@ -49,7 +49,7 @@ pub(super) async fn admit(control: &Control, node: &str, hello: &Hello) -> Resul
                     );
                     refused("NoSubnet", message)
                 })?;
-                let spec = types::NodeSpec { index, subnet: subnet.to_string(), unschedulable: false };
+                let spec = types::NodeSpec { index, subnet: subnet.to_string(), unschedulable: false, draining: false };
                 let node_object = types::Node { spec: Some(spec), status: None };
                 Object { meta: Some(new_meta("", node)), kind: Some(object::Kind::Node(node_object)) }
             }

@@ -8,8 +8,8 @@ use std::{
 };
 use strata_proto::{
     dispatch::{
-        Ack, AgentMessage, Assignments, Heartbeat, Hello, PodReport, ResolveReply, StatusBatch, agent_message,
-        controller_message, dispatch_client::DispatchClient,
+        Ack, AgentMessage, Assignments, Heartbeat, Hello, PodReport, ResolveReply, ServicesAck, StatusBatch,
+        agent_message, controller_message, dispatch_client::DispatchClient,
     },
     types::{self, pod_spec::Desired, pod_status::Phase},
 };
@@ -191,6 +191,9 @@ impl Node {
             controller_message::Message::Refused(refused) => {
                 self.refused = Some(refused.reason);
                 vec![]
+            }
+            controller_message::Message::Services(frame) => {
+                vec![agent_message::Message::Services(ServicesAck { sequence: frame.sequence })]
             }
             controller_message::Message::Heartbeat(_) | controller_message::Message::Welcome(_) => vec![],
         }

@@ -51,6 +51,7 @@ impl Client {
             follow: options.follow,
             tail_lines: options.tail_lines,
             timestamps: options.timestamps,
+            ..LogsRequest::default()
         };
         let mut cluster = self.cluster.clone();
         unary(&doing, limits::STREAM_START_TIMEOUT, request, |r| async move {

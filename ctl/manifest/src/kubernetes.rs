@@ -104,6 +104,6 @@ fn namespace(root: &Node, at: At<'_>, report: &mut Report) -> Option<types::Obje
     if let Some(spec) = top.get("spec") {
         fields(spec, at.field("spec"), NAMESPACE_SPEC, report)?;
     }
-    let kind = Kind::Namespace(types::Namespace { spec: Some(types::NamespaceSpec {}) });
+    let kind = Kind::Namespace(types::Namespace { spec: Some(types::NamespaceSpec::default()) });
     Some(types::Object { meta: Some(meta), kind: Some(kind) })
 }

@@ -183,7 +183,7 @@ fn pod(args: &Args, namespace: &str, name: &str) -> Object {
         name: "main".into(),
         image: args.image.clone(),
         args: args.command.clone(),
-        env: env.map(|(name, value)| EnvVar { name: name.into(), value: value.into() }).collect(),
+        env: env.map(|(name, value)| EnvVar { name: name.into(), value: value.into(), from: None }).collect(),
         tty: args.tty,
         stdin: args.stdin,
         ..Default::default()

@@ -128,7 +128,11 @@ impl Objects for Fake {
         }
         let outcome = if found.is_some() { Outcome::Configured } else { Outcome::Created };
         if dry_run {
-            return Ok(Response::new(ApplyResponse { object: Some(object), outcome: outcome.into() }));
+            return Ok(Response::new(ApplyResponse {
+                object: Some(object),
+                outcome: outcome.into(),
+                warnings: vec![],
+            }));
         }
         let becomes_ready = meta.annotations.get("fake").is_some_and(|word| word == BECOMES_READY);
         let object = self.put(object);
@@ -147,7 +151,7 @@ impl Objects for Fake {
                 this.put(ready);
             });
         }
-        Ok(Response::new(ApplyResponse { object: Some(object), outcome: outcome.into() }))
+        Ok(Response::new(ApplyResponse { object: Some(object), outcome: outcome.into(), warnings: vec![] }))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Object>, Status> {
@@ -211,6 +215,13 @@ impl Cluster for Fake {
     type LogsStream = Answer<LogChunk>;
     type ExecStream = Answer<ExecOutput>;
     type PullImageStream = Answer<PullProgress>;
+    type BuildImageStream = Answer<strata_proto::node::BuildProgress>;
+    type DiffStream = Answer<strata_proto::node::DiffResponse>;
+    type CopyOutStream = Answer<strata_proto::node::DataChunk>;
+    type ExportImagesStream = Answer<strata_proto::node::DataChunk>;
+    type PushImageStream = Answer<strata_proto::node::PushProgress>;
+    type PortForwardStream = Answer<strata_proto::node::DataChunk>;
+    type BackupStream = Answer<strata_proto::node::DataChunk>;
 
     async fn info(&self, _: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         Ok(Response::new(InfoResponse { version: "9.9.9".into(), api_level: 1, cluster_id: "c".into(), revision: 5 }))
@@ -311,6 +322,108 @@ impl Cluster for Fake {
 
     async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateResponse>, Status> {
         Err(Status::unimplemented(""))
+    }
+
+    async fn build_image(
+        &self,
+        _: Request<Streaming<strata_proto::cluster::BuildRequest>>,
+    ) -> Result<Response<Self::BuildImageStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn commit(
+        &self,
+        _: Request<strata_proto::cluster::CommitRequest>,
+    ) -> Result<Response<strata_proto::cluster::CommitResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn diff(&self, _: Request<strata_proto::cluster::PodRequest>) -> Result<Response<Self::DiffStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn copy_out(
+        &self,
+        _: Request<strata_proto::cluster::CopyOutRequest>,
+    ) -> Result<Response<Self::CopyOutStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn copy_in(
+        &self,
+        _: Request<Streaming<strata_proto::cluster::CopyInRequest>>,
+    ) -> Result<Response<strata_proto::node::CopyInResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn tag_image(
+        &self,
+        _: Request<strata_proto::cluster::TagImageRequest>,
+    ) -> Result<Response<strata_proto::cluster::TagImageResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn export_images(
+        &self,
+        _: Request<strata_proto::cluster::ExportImagesRequest>,
+    ) -> Result<Response<Self::ExportImagesStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn push_image(
+        &self,
+        _: Request<strata_proto::cluster::PushImageRequest>,
+    ) -> Result<Response<Self::PushImageStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn image_history(
+        &self,
+        _: Request<strata_proto::cluster::ImageHistoryRequest>,
+    ) -> Result<Response<strata_proto::node::ImageHistoryResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn prune_images(
+        &self,
+        _: Request<strata_proto::cluster::PruneImagesRequest>,
+    ) -> Result<Response<strata_proto::cluster::PruneImagesResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn act(
+        &self,
+        _: Request<strata_proto::cluster::ActRequest>,
+    ) -> Result<Response<strata_proto::cluster::ActResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn stats(
+        &self,
+        _: Request<strata_proto::cluster::StatsRequest>,
+    ) -> Result<Response<strata_proto::cluster::StatsResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn port_forward(
+        &self,
+        _: Request<Streaming<strata_proto::cluster::PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn backup(
+        &self,
+        _: Request<strata_proto::cluster::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn undo(
+        &self,
+        _: Request<strata_proto::cluster::UndoRequest>,
+    ) -> Result<Response<strata_proto::cluster::ApplyResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
     }
 }
 

@@ -35,6 +35,9 @@ impl TryFrom<&wire::Object> for Workload {
             mode: match spec.mode() {
                 wire::workload_spec::Mode::Replicated => Mode::Replicated(replicas),
                 wire::workload_spec::Mode::Global => Mode::Global,
+                wire::workload_spec::Mode::Job | wire::workload_spec::Mode::Cron => {
+                    return Err(BadObject::new("spec.mode", "jobs are not built yet: Replicated or Global"));
+                }
             },
             template,
             update,

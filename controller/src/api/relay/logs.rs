@@ -20,6 +20,7 @@ pub async fn logs(state: &ApiState, request: LogsRequest) -> Result<BoxStream<Lo
         follow: request.follow,
         tail_lines: request.tail_lines,
         timestamps: request.timestamps,
+        previous: request.previous,
     };
     let mut client = api.client.clone();
     let stream = api.answer(limits::NODE_ANSWER_TIMEOUT, client.logs(asked)).await?.into_inner();

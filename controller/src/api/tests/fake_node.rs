@@ -67,6 +67,12 @@ impl Node for Service {
     type LogsStream = Answer<LogChunk>;
     type ExecStream = Answer<ExecOutput>;
     type PullImageStream = Answer<PullProgress>;
+    type BuildStream = Answer<strata_proto::node::BuildProgress>;
+    type DiffStream = Answer<strata_proto::node::DiffResponse>;
+    type CopyOutStream = Answer<strata_proto::node::DataChunk>;
+    type ExportImageStream = Answer<strata_proto::node::DataChunk>;
+    type PushImageStream = Answer<strata_proto::node::PushProgress>;
+    type PortForwardStream = Answer<strata_proto::node::DataChunk>;
 
     async fn logs(&self, request: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let request = request.into_inner();
@@ -165,5 +171,93 @@ impl Node for Service {
     ) -> Result<Response<RemoveImageResponse>, Status> {
         self.note(format!("remove {}", request.into_inner().digest));
         Ok(Response::new(RemoveImageResponse { freed_bytes: 7 }))
+    }
+
+    async fn build(
+        &self,
+        _: Request<Streaming<strata_proto::node::BuildChunk>>,
+    ) -> Result<Response<Self::BuildStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn commit(
+        &self,
+        _: Request<strata_proto::node::CommitRequest>,
+    ) -> Result<Response<strata_proto::node::CommitResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn diff(&self, _: Request<strata_proto::node::DiffRequest>) -> Result<Response<Self::DiffStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn copy_out(
+        &self,
+        _: Request<strata_proto::node::CopyOutRequest>,
+    ) -> Result<Response<Self::CopyOutStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn copy_in(
+        &self,
+        _: Request<Streaming<strata_proto::node::CopyInChunk>>,
+    ) -> Result<Response<strata_proto::node::CopyInResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn export_image(
+        &self,
+        _: Request<strata_proto::node::ExportImageRequest>,
+    ) -> Result<Response<Self::ExportImageStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn push_image(
+        &self,
+        _: Request<strata_proto::node::PushImageRequest>,
+    ) -> Result<Response<Self::PushImageStream>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn image_history(
+        &self,
+        _: Request<strata_proto::node::ImageHistoryRequest>,
+    ) -> Result<Response<strata_proto::node::ImageHistoryResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn prune(
+        &self,
+        _: Request<strata_proto::node::PruneRequest>,
+    ) -> Result<Response<strata_proto::node::PruneResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn signal(
+        &self,
+        _: Request<strata_proto::node::SignalRequest>,
+    ) -> Result<Response<strata_proto::node::SignalResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn restart(
+        &self,
+        _: Request<strata_proto::node::RestartRequest>,
+    ) -> Result<Response<strata_proto::node::RestartResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn stats(
+        &self,
+        _: Request<strata_proto::node::StatsRequest>,
+    ) -> Result<Response<strata_proto::node::StatsResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
+    async fn port_forward(
+        &self,
+        _: Request<Streaming<strata_proto::node::PortForwardInput>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        Err(Status::unimplemented("not faked"))
     }
 }

@@ -42,7 +42,7 @@ pub fn pinned(template: &PodTemplate, found: &HashMap<String, ImageSpec>) -> Tem
             name,
         })
     });
-    TemplateSpec { images: images.collect(), pod: Some(pod) }
+    TemplateSpec { images: images.collect(), pod: Some(pod), materials: vec![] }
 }
 
 /// Whether a revision was made from this template.

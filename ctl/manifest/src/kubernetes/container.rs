@@ -110,7 +110,7 @@ fn pull_policy(c: &Fields<'_, '_>, report: &mut Report) -> PullPolicy {
 fn env(node: &Node, at: At<'_>, report: &mut Report) -> Option<EnvVar> {
     let e = fields(node, at, ENV, report)?;
     e.require("name", report)?;
-    Some(EnvVar { name: e.text("name", report)?, value: e.text("value", report).unwrap_or_default() })
+    Some(EnvVar { name: e.text("name", report)?, value: e.text("value", report).unwrap_or_default(), from: None })
 }
 
 fn port(node: &Node, at: At<'_>, report: &mut Report) -> Option<Port> {

@@ -18,7 +18,7 @@ impl Expansion {
     pub(crate) fn define(&mut self, variable: EnvVar) -> EnvVar {
         let value = self.expand(&variable.value);
         self.values.insert(variable.name.clone(), value.clone());
-        EnvVar { name: variable.name, value }
+        EnvVar { name: variable.name, value, from: variable.from }
     }
 
     /// Replaces references. One pass: what a value brings in is not looked at again.

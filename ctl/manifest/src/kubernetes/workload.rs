@@ -76,7 +76,7 @@ pub(crate) fn deployment(root: &Node, at: At<'_>, report: &mut Report) -> Option
 /// An `apps/v1` DaemonSet: one pod on every node that matches.
 pub(crate) fn daemon_set(root: &Node, at: At<'_>, report: &mut Report) -> Option<types::Object> {
     workload(root, at, DAEMON_SET, report, |spec, report| {
-        let mut update = UpdatePolicy { max_surge: 0, max_unavailable: 1 };
+        let mut update = UpdatePolicy { max_surge: 0, max_unavailable: 1, ..UpdatePolicy::default() };
         if let Some(Rolling { surge, unavailable }) = strategy(spec, "updateStrategy", report) {
             let mut number = |amount: Option<Amount>| match amount {
                 Some(Amount { percent: true, pos, .. }) => {
@@ -160,6 +160,7 @@ impl Rolling {
         let mut policy = UpdatePolicy {
             max_surge: self.surge.unwrap_or(quarter).of(pods, true),
             max_unavailable: self.unavailable.unwrap_or(quarter).of(pods, false),
+            ..UpdatePolicy::default()
         };
         if let (0, 0, Some(amount)) = (policy.max_surge, policy.max_unavailable, self.surge) {
             let explicit_zero = self.unavailable.is_some_and(|u| u.value == 0);

@@ -126,6 +126,7 @@ impl Controller {
             heartbeat_ms: 1000,
             lease_ms: 30_000,
             node_index: 1,
+            ..Welcome::default()
         };
         session.send(Down::Welcome(welcome)).await;
         session
@@ -365,7 +366,11 @@ pub fn template(revision: &str, image: &types::ImageSpec, command: &[&str], memo
         from_registry: false,
         layers: image.layers.clone(),
     };
-    Template { revision: revision.into(), spec: Some(types::TemplateSpec { pod: Some(pod), images: vec![pinned] }) }
+    Template {
+        revision: revision.into(),
+        spec: Some(types::TemplateSpec { pod: Some(pod), images: vec![pinned], ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 pub fn assignment(uid: &str, revision: &str, index: u32) -> Assignment {
