@@ -276,7 +276,8 @@ pub(crate) fn template(
         types::PinnedImage { name: "docker.io/a/b:1".into(), digest: digest(), from_registry: true, layers: vec![] };
     dispatch::Template {
         revision: revision.into(),
-        spec: Some(types::TemplateSpec { pod: Some(pod), images: vec![image] }),
+        spec: Some(types::TemplateSpec { pod: Some(pod), images: vec![image], ..Default::default() }),
+        ..Default::default()
     }
 }
 

@@ -110,6 +110,7 @@ impl Controller {
                 heartbeat_ms: 200,
                 lease_ms: 60_000,
                 node_index: 1,
+                ..Welcome::default()
             }))
             .await;
         connection

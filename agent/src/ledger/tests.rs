@@ -13,7 +13,11 @@ fn template(revision: &str, command: &str) -> dispatch::Template {
         ..Default::default()
     };
     let pod = types::PodTemplate { containers: vec![container], ..Default::default() };
-    dispatch::Template { revision: revision.into(), spec: Some(types::TemplateSpec { pod: Some(pod), images: vec![] }) }
+    dispatch::Template {
+        revision: revision.into(),
+        spec: Some(types::TemplateSpec { pod: Some(pod), images: vec![], ..Default::default() }),
+        ..Default::default()
+    }
 }
 
 fn assignment(uid: &str, revision: &str) -> dispatch::Assignment {

@@ -117,7 +117,7 @@ fn pod(name: &str, node: &str, containers: &[&str], phase: pod_status::Phase) ->
 }
 
 fn node_object(name: &str, port: u16, phase: node_status::Phase) -> Object {
-    let spec = NodeSpec { index: 1, subnet: "10.64.16.0/20".into(), unschedulable: false };
+    let spec = NodeSpec { index: 1, subnet: "10.64.16.0/20".into(), ..Default::default() };
     let status =
         NodeStatus { phase: phase.into(), address: "127.0.0.1".into(), port: port.into(), ..NodeStatus::default() };
     Object { meta: meta("", name), kind: Some(object::Kind::Node(Node { spec: Some(spec), status: Some(status) })) }

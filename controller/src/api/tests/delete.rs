@@ -68,7 +68,7 @@ async fn an_image_in_use_is_kept_unless_forced_and_goes_from_the_nodes() {
     let mut client = cluster.objects().await;
     super::super::record_image(&cluster.state.store, "a/b:1", image(), "n1").await.unwrap();
     let pinned = PinnedImage { name: "docker.io/a/b:1".into(), digest: DIGEST.into(), ..PinnedImage::default() };
-    let spec = TemplateSpec { pod: Some(template(&["c"])), images: vec![pinned] };
+    let spec = TemplateSpec { pod: Some(template(&["c"])), images: vec![pinned], ..Default::default() };
     let kind = object::Kind::Template(Template { spec: Some(spec) });
     cluster.put(Object { meta: meta("", "rev"), kind: Some(kind) }).await;
     let mut user = pod("web-0", "n1", &["c"], pod_status::Phase::Running);

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn var(name: &str, value: &str) -> EnvVar {
-        EnvVar { name: name.into(), value: value.into() }
+        EnvVar { name: name.into(), value: value.into(), from: None }
     }
 
     #[test]
