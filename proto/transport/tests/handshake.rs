@@ -1,16 +1,16 @@
-//! Who gets through the door: real sockets, real certificates, the Join and Cluster services as callees.
+//! Who gets through the door: real sockets, real certificates, the Join and Objects services as callees.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::time::{Duration, Instant, SystemTime};
 use strata_proto::cluster::{
-    CreateTokenRequest, CreateTokenResponse, InfoRequest, InfoResponse, JoinRequest, JoinResponse, LocateRequest,
-    LocateResponse, LogsRequest, PullRequest,
-    cluster_client::ClusterClient,
-    cluster_server::{Cluster, ClusterServer},
+    ApplyRequest, ApplyResponse, DeleteRequest, DeleteResponse, GetRequest, JoinRequest, JoinResponse, ListRequest,
+    ListResponse, WatchRequest, WatchResponse,
     join_client::JoinClient,
     join_server::{Join, JoinServer},
+    objects_client::ObjectsClient,
+    objects_server::{Objects, ObjectsServer},
 };
-use strata_proto::node::{ExecOutput, ImportChunk, LogChunk, PullProgress};
+use strata_proto::types::{Meta, Object};
 use strata_transport::{
     CONTROLLER_SERVER_NAME, Identity, Role, TransportError,
     authorize::RequireRole,
@@ -20,42 +20,29 @@ use strata_transport::{
     server::{self, ClientCerts},
 };
 use tokio::{io::AsyncReadExt as _, net::TcpListener, net::TcpStream, sync::oneshot};
-use tonic::{Code, Request, Response, Status, Streaming, async_trait};
+use tonic::{Code, Request, Response, Status, async_trait};
 
 struct Echo;
 
 #[async_trait]
-impl Cluster for Echo {
-    type LogsStream = tokio_stream::Empty<Result<LogChunk, Status>>;
-    type ExecStream = tokio_stream::Empty<Result<ExecOutput, Status>>;
-    type PullImageStream = tokio_stream::Empty<Result<PullProgress, Status>>;
+impl Objects for Echo {
+    type ListStream = tokio_stream::Empty<Result<ListResponse, Status>>;
+    type WatchStream = tokio_stream::Empty<Result<WatchResponse, Status>>;
     /// Answers who asks.
-    async fn info(&self, request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
-        let version = peer_identity(&request).map(|peer| peer.to_string()).unwrap_or_default();
-        Ok(Response::new(InfoResponse { version, ..Default::default() }))
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<Object>, Status> {
+        let name = peer_identity(&request).map(|peer| peer.to_string()).unwrap_or_default();
+        Ok(Response::new(Object { meta: Some(Meta { name, ..Default::default() }), kind: None }))
     }
-    async fn logs(&self, _: Request<LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+    async fn apply(&self, _: Request<ApplyRequest>) -> Result<Response<ApplyResponse>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn exec(
-        &self,
-        _: Request<Streaming<strata_proto::cluster::ExecRequest>>,
-    ) -> Result<Response<Self::ExecStream>, Status> {
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn import_image(
-        &self,
-        _: Request<Streaming<ImportChunk>>,
-    ) -> Result<Response<strata_proto::cluster::ImportResponse>, Status> {
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         Err(Status::unimplemented(""))
     }
-    async fn pull_image(&self, _: Request<PullRequest>) -> Result<Response<Self::PullImageStream>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn create_token(&self, _: Request<CreateTokenRequest>) -> Result<Response<CreateTokenResponse>, Status> {
-        Err(Status::unimplemented(""))
-    }
-    async fn locate(&self, _: Request<LocateRequest>) -> Result<Response<LocateResponse>, Status> {
+    async fn delete(&self, _: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 }
@@ -84,14 +71,17 @@ async fn start(identity: &Identity, client_certs: ClientCerts) -> Server {
     })
     .unwrap();
     let router = server::tune_server(tonic::transport::Server::builder())
-        .add_service(ClusterServer::with_interceptor(Echo, RequireRole(&[Role::Admin])))
+        .add_service(ObjectsServer::with_interceptor(Echo, RequireRole(&[Role::Admin])))
         .add_service(JoinServer::new(Echo));
     Server { address, stop: Some(stop), served: tokio::spawn(router.serve_with_incoming(incoming)) }
 }
 
 async fn info(address: &str, identity: &Identity) -> Result<String, Status> {
     let channel = client::channel(address, identity, CONTROLLER_SERVER_NAME).await.unwrap();
-    ClusterClient::new(channel).info(InfoRequest {}).await.map(|answer| answer.into_inner().version)
+    ObjectsClient::new(channel)
+        .get(GetRequest::default())
+        .await
+        .map(|answer| answer.into_inner().meta.unwrap_or_default().name)
 }
 
 async fn refusal(address: &str, identity: &Identity, name: &str) -> TransportError {
@@ -106,7 +96,7 @@ async fn an_admin_is_let_in_and_known_by_name() {
     assert_eq!(info(&server.address, &admin).await.unwrap(), "admin \"alice\"");
     // A lazy channel gets there too.
     let lazy = client::channel_lazy(&server.address, &admin, CONTROLLER_SERVER_NAME).unwrap();
-    assert!(ClusterClient::new(lazy).info(InfoRequest {}).await.is_ok());
+    assert!(ObjectsClient::new(lazy).get(GetRequest::default()).await.is_ok());
 }
 
 #[tokio::test]
@@ -151,7 +141,7 @@ async fn foreign_and_expired_certificates_are_refused_with_the_reason() {
     assert!(error.is_refusal() && error.to_string().contains("expired"), "{error:?}");
     // A lazy channel's status carries the same reason.
     let lazy = client::channel_lazy(&server.address, &expired, CONTROLLER_SERVER_NAME).unwrap();
-    let status = ClusterClient::new(lazy).info(InfoRequest {}).await.unwrap_err();
+    let status = ObjectsClient::new(lazy).get(GetRequest::default()).await.unwrap_err();
     assert!(TransportError::find(&status).is_some_and(TransportError::is_refusal), "{status:?}");
     // An expired server.
     let server =
