@@ -14,6 +14,7 @@ mod images;
 mod live;
 mod locate;
 mod network;
+mod probe;
 mod sandboxes;
 mod signals;
 mod start;

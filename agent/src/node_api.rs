@@ -9,6 +9,8 @@ mod images;
 mod logs;
 mod stdio;
 
+pub(crate) use stdio::Reader;
+
 use crate::{node::Node, pods::Pods};
 use std::{future::Future, pin::Pin, sync::Arc};
 use strata_model::Uid;

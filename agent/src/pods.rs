@@ -2,6 +2,7 @@
 
 mod board;
 mod life;
+mod probes;
 mod step;
 
 pub use board::{Board, EVENTS_WAITING_MAX};
@@ -28,6 +29,8 @@ use tokio::{
 pub const STARTS_AT_ONCE: usize = 8;
 /// Pods whose images are fetched at the same time.
 pub const PULLS_AT_ONCE: usize = 4;
+/// Probes of the whole node that are under way at the same time; more wait, and their time runs only then.
+pub const PROBES_AT_ONCE: usize = 64;
 /// How long any step but a pull may take.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -43,6 +46,7 @@ pub(crate) struct Shared<W> {
     pub boot_id: String,
     pub starts: Semaphore,
     pub pulls: Semaphore,
+    pub probes: Arc<Semaphore>,
     pub sandboxes: Arc<Semaphore>,
     lives: Mutex<BTreeMap<Uid, Handle>>,
 }
@@ -85,6 +89,7 @@ impl<W: World> Pods<W> {
             boot_id: setup.boot_id,
             starts: Semaphore::new(STARTS_AT_ONCE),
             pulls: Semaphore::new(PULLS_AT_ONCE),
+            probes: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
             sandboxes: Arc::new(Semaphore::new(setup.sandboxes_max)),
             lives: Mutex::default(),
         });

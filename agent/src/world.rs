@@ -3,12 +3,12 @@
 //! The real world is [`crate::node`]; the tests have a fake one. Everything is idempotent: an agent may die between a step and
 //! its note of it, and the next one asks again.
 
-use std::{future::Future, path::PathBuf, sync::Arc};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 use strata_model::{
-    Container, ContainerName, ImageName, Layer, Millis, ObjectName, PinnedImage, Subnet, Template, Uid,
+    Check, Container, ContainerName, ImageName, Layer, Millis, ObjectName, PinnedImage, Subnet, Template, Uid,
 };
 use strata_proto::types;
-use strata_reconciler::ExitFact;
+use strata_reconciler::{Answer, ExitFact};
 use tokio::sync::{mpsc, watch};
 
 /// What went wrong, for a pod's status.
@@ -162,6 +162,18 @@ pub trait Network: Send + Sync + 'static {
     fn pod_address(&self, index: u32) -> Option<std::net::Ipv4Addr>;
 }
 
+/// Questions to containers.
+pub trait Probing: Send + Sync + 'static {
+    /// Asks once; no answer within `wait` is a bad one. Dropping the future gives it up, and kills a command that runs.
+    fn probe(
+        &self,
+        pod: &PodSpec,
+        container: &ContainerName,
+        check: &Check,
+        wait: Duration,
+    ) -> impl Future<Output = Answer> + Send;
+}
+
 /// Time.
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since boot, sleep included (CLOCK_BOOTTIME).
@@ -173,5 +185,5 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// All of it.
-pub trait World: Images + Sandboxes + Network + Clock {}
-impl<T: Images + Sandboxes + Network + Clock> World for T {}
+pub trait World: Images + Sandboxes + Network + Probing + Clock {}
+impl<T: Images + Sandboxes + Network + Probing + Clock> World for T {}

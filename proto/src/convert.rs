@@ -2,6 +2,7 @@
 
 mod node;
 mod pod;
+mod probe;
 mod template;
 mod workload;
 

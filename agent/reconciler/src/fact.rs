@@ -1,13 +1,13 @@
 //! What happened to a pod: results of steps and events. The only way an [`Observed`] changes.
 
 use crate::{
-    Assigned, ExitFact, Failure, Images, Observed, Run, Sandbox,
+    Answer, Assigned, ExitFact, Failure, Images, Observed, Probing, Run, Sandbox,
     backoff::RUN_RESETS_BACKOFF_MS,
     observed::{Ended, ObservedContainer},
     status::status,
 };
 use alloc::{string::String, vec::Vec};
-use strata_model::{ContainerName, Millis, Phase};
+use strata_model::{ContainerName, Millis, Phase, ProbeKind};
 
 /// Exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
@@ -56,6 +56,24 @@ pub enum Fact {
     Signalled(ContainerName),
     /// The kill was sent.
     Killed(ContainerName),
+    /// A probe is under way.
+    ProbeBegun {
+        /// Which.
+        container: ContainerName,
+        /// Which of its probes.
+        kind: ProbeKind,
+    },
+    /// What a probe found.
+    Probed {
+        /// Which.
+        container: ContainerName,
+        /// Which of its probes.
+        kind: ProbeKind,
+        /// The process that was asked.
+        pid: u32,
+        /// Good or bad.
+        answer: Answer,
+    },
     /// The attempt is over.
     AttemptEnded(Ended),
     /// Nothing of the pod is left on the node.
@@ -81,7 +99,7 @@ pub enum Fact {
 impl Observed {
     /// Takes in one fact. `now` as in [`crate::plan`].
     pub fn record(&mut self, assigned: &Assigned, fact: Fact, now: Millis) {
-        self.take_in(fact, now);
+        self.take_in(assigned, fact, now);
         self.look(assigned, now);
     }
 
@@ -90,7 +108,7 @@ impl Observed {
         self.reached = status(assigned, self, now).phase;
     }
 
-    fn take_in(&mut self, fact: Fact, now: Millis) {
+    fn take_in(&mut self, assigned: &Assigned, fact: Fact, now: Millis) {
         match fact {
             Fact::ImagesReady => self.images = Images::Ready,
             Fact::ImagesFailed(reason, message) => {
@@ -127,6 +145,7 @@ impl Observed {
                     c.started_unix_ms = started_unix_ms;
                     c.signalled_at = None;
                     c.killed_at = None;
+                    c.probing = Probing::default();
                 }
             }
             Fact::StartFailed { container, exit } => {
@@ -156,6 +175,19 @@ impl Observed {
                     c.killed_at = Some(now);
                 }
             }
+            Fact::ProbeBegun { container, kind } => {
+                if let Some(c) = self.container_mut(&container) {
+                    c.probing.begin(kind, now);
+                }
+            }
+            Fact::Probed { container, kind, pid, answer } => {
+                if let Some(c) = self.container_mut(&container)
+                    && matches!(c.run, Run::Running { pid: now, .. } if now == pid)
+                    && let Some(probe) = assigned.probes_of(&container).get(kind)
+                {
+                    c.probing.answer(kind, probe, answer);
+                }
+            }
             Fact::AttemptEnded(ended) => self.ended = Some(ended),
             Fact::PodRemoved => {
                 self.sandbox = Sandbox::Absent { since: now };
@@ -172,6 +204,7 @@ impl Observed {
                     // The agent may have died between the start and its note of it.
                     if !c.is_running() {
                         c.count_start();
+                        c.probing = Probing::default();
                     }
                     let since = if let Run::Running { since, .. } = c.run { since } else { now };
                     c.run = Run::Running { pid, since };

@@ -3,6 +3,8 @@
 //! Not here: I/O, clocks (`now` is an argument: milliseconds on a clock that runs through sleep and agent restarts, as CLOCK_BOOTTIME),
 //! randomness, async, and how a step is done. Garbage collection of images is not planned here yet.
 //!
+//! A plan also names the probes that are due; the shell makes them beside its steps, and their answers are facts.
+//!
 //! In: [`Assigned`] (from the ledger) and [`Observed`] (made of [`Fact`]s: results of steps, and events). Out: [`PodPlan`].
 //! The shell performs the *first* step of a plan, records what came of it as a fact, and plans again.
 //!
@@ -17,16 +19,18 @@ mod backoff;
 mod fact;
 mod observed;
 mod plan;
+mod probe;
 mod status;
 
 pub use backoff::{BACKOFF_FIRST_MS, BACKOFF_MAX_MS, RUN_RESETS_BACKOFF_MS, delay_ms};
 pub use fact::Fact;
 pub use observed::{Ended, ExitFact, Failure, Images, Observed, ObservedContainer, Run, Sandbox};
 pub use plan::{KILL_PATIENCE_MS, PodPlan, Step, plan};
+pub use probe::{Answer, Condemned, DueProbe, LIVENESS_FAILED, Probing, STARTUP_FAILED, UNREADY};
 pub use status::status;
 
-use alloc::vec::Vec;
-use strata_model::{ContainerName, Desired, Millis, PodTemplate, RestartPolicy};
+use alloc::{collections::BTreeMap, vec::Vec};
+use strata_model::{ContainerName, Desired, Millis, PodTemplate, Probes, RestartPolicy};
 
 /// What the controller wants of one pod, as far as planning needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +43,12 @@ pub struct Assigned {
     pub restart_policy: RestartPolicy,
     /// Between stop signal and kill.
     pub grace_ms: Millis,
+    /// Of the containers that have some.
+    pub probes: BTreeMap<ContainerName, Probes>,
 }
+
+/// A container without probes.
+static NO_PROBES: Probes = Probes { startup: None, readiness: None, liveness: None };
 
 impl Assigned {
     /// Takes from a template what planning needs.
@@ -50,7 +59,19 @@ impl Assigned {
             containers: template.containers.iter().map(|c| c.name.clone()).collect(),
             restart_policy: template.restart_policy,
             grace_ms: Millis::from(template.termination_grace_s) * 1000,
+            probes: template
+                .containers
+                .iter()
+                .filter(|c| c.probes != Probes::default())
+                .map(|c| (c.name.clone(), c.probes.clone()))
+                .collect(),
         }
+    }
+
+    /// The probes of a container.
+    #[must_use]
+    pub fn probes_of(&self, container: &ContainerName) -> &Probes {
+        self.probes.get(container).unwrap_or(&NO_PROBES)
     }
 
     /// A pod that nobody wants: found on the node, in no assignment.
@@ -61,6 +82,7 @@ impl Assigned {
             containers: Vec::new(),
             restart_policy: RestartPolicy::Never,
             grace_ms: Millis::from(strata_model::limits::TERMINATION_GRACE_DEFAULT_S) * 1000,
+            probes: BTreeMap::new(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is known of one pod on this node.
 
-use crate::{Assigned, backoff::RUN_RESETS_BACKOFF_MS};
+use crate::{Assigned, Probing, backoff::RUN_RESETS_BACKOFF_MS};
 use alloc::{string::String, vec::Vec};
 use strata_model::{ContainerName, Millis, Phase};
 
@@ -104,6 +104,8 @@ pub struct ObservedContainer {
     pub signalled_at: Option<Millis>,
     /// The kill was sent to this run.
     pub killed_at: Option<Millis>,
+    /// What the probes of this run have found.
+    pub probing: Probing,
 }
 
 /// The process of a container.
@@ -187,6 +189,7 @@ impl ObservedContainer {
             started_unix_ms: 0,
             signalled_at: None,
             killed_at: None,
+            probing: Probing::default(),
         }
     }
 
@@ -203,7 +206,12 @@ impl ObservedContainer {
         self.starts = self.starts.saturating_add(1);
     }
 
-    pub(crate) fn end(&mut self, exit: ExitFact, ran_ms: Millis, now: Millis) {
+    /// A run that was to be stopped because of a probe tells that as its reason.
+    pub(crate) fn end(&mut self, mut exit: ExitFact, ran_ms: Millis, now: Millis) {
+        if let Some(condemned) = core::mem::take(&mut self.probing).condemned {
+            exit.reason = condemned.reason;
+            exit.message = condemned.message;
+        }
         if ran_ms >= RUN_RESETS_BACKOFF_MS {
             self.failures = 0;
         }
@@ -213,8 +221,9 @@ impl ObservedContainer {
     }
 
     pub(crate) fn for_new_attempt(self, all_anew: bool) -> Self {
-        let done =
-            !all_anew && self.last_exit.as_ref().is_some_and(|e| e.code == 0) && matches!(self.run, Run::Ended { .. });
+        let done = !all_anew
+            && self.last_exit.as_ref().is_some_and(ExitFact::is_success)
+            && matches!(self.run, Run::Ended { .. });
         if done {
             self
         } else {

@@ -1,6 +1,9 @@
 //! The plan: what to do now, and when to look again if nothing happens before.
 
-use crate::{Assigned, Ended, Images, Observed, ObservedContainer, Run, Sandbox, backoff::delay_ms};
+use crate::{
+    Assigned, DueProbe, Ended, ExitFact, Images, Observed, ObservedContainer, Run, Sandbox, backoff::delay_ms,
+    probe::due,
+};
 use alloc::{vec, vec::Vec};
 use strata_model::{ContainerName, Desired, Millis, Phase, RestartPolicy};
 
@@ -37,6 +40,8 @@ pub struct PodPlan {
     pub steps: Vec<Step>,
     /// If nothing happens before: when to plan again.
     pub wake_at: Option<Millis>,
+    /// To be made now, beside the steps.
+    pub probes: Vec<DueProbe>,
 }
 
 /// Plans for one pod. One that is in no assignment any more is planned for as [`Assigned::unwanted`].
@@ -53,7 +58,7 @@ pub fn plan(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
 }
 
 fn steps(steps: Vec<Step>) -> PodPlan {
-    PodPlan { steps, wake_at: None }
+    PodPlan { steps, ..PodPlan::default() }
 }
 
 fn plan_ended(assigned: &Assigned, observed: &Observed, ended: Ended) -> PodPlan {
@@ -73,17 +78,7 @@ fn plan_stop(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
     let mut running = false;
     for c in observed.containers.iter().filter(|c| c.is_running()) {
         running = true;
-        match (c.signalled_at, c.killed_at) {
-            (None, None) if assigned.grace_ms > 0 => plan.steps.push(Step::Signal(c.name.clone())),
-            (Some(at), None) if now < at.saturating_add(assigned.grace_ms) => {
-                wake(&mut plan, at.saturating_add(assigned.grace_ms));
-            }
-            (_, None) => plan.steps.push(Step::Kill(c.name.clone())),
-            (_, Some(at)) if now < at.saturating_add(KILL_PATIENCE_MS) => {
-                wake(&mut plan, at.saturating_add(KILL_PATIENCE_MS))
-            }
-            (_, Some(_)) => patience_over = true,
-        }
+        patience_over |= stop_container(assigned, c, now, &mut plan);
     }
     // A sandbox that died or could not be made holds nobody; one whose container does not die of a kill is taken down with it.
     let nobody = !running || !matches!(observed.sandbox, Sandbox::Ready { .. });
@@ -96,9 +91,23 @@ fn plan_stop(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
     plan
 }
 
+/// Signal, grace, kill. True if even the kill has not ended it.
+fn stop_container(assigned: &Assigned, c: &ObservedContainer, now: Millis, plan: &mut PodPlan) -> bool {
+    match (c.signalled_at, c.killed_at) {
+        (None, None) if assigned.grace_ms > 0 => plan.steps.push(Step::Signal(c.name.clone())),
+        (Some(at), None) if now < at.saturating_add(assigned.grace_ms) => {
+            wake(plan, at.saturating_add(assigned.grace_ms));
+        }
+        (_, None) => plan.steps.push(Step::Kill(c.name.clone())),
+        (_, Some(at)) if now < at.saturating_add(KILL_PATIENCE_MS) => wake(plan, at.saturating_add(KILL_PATIENCE_MS)),
+        (_, Some(_)) => return true,
+    }
+    false
+}
+
 fn plan_run(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
     if observed.containers.iter().all(|c| is_done(assigned.restart_policy, c)) {
-        let ok = observed.containers.iter().all(|c| c.last_exit.as_ref().is_some_and(|e| e.code == 0));
+        let ok = observed.containers.iter().all(|c| c.last_exit.as_ref().is_some_and(ExitFact::is_success));
         let phase = if ok { Phase::Exited } else { Phase::Failed };
         return steps(vec![Step::EndAttempt(Ended { phase, stopped: false })]);
     }
@@ -111,25 +120,39 @@ fn plan_run(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
         Sandbox::Failed(f) => return prepare(observed, f.at.saturating_add(delay_ms(f.count)), now),
         Sandbox::Ready { .. } => {}
     }
-    let mut plan = PodPlan::default();
+    let mut starts = PodPlan::default();
     for c in &observed.containers {
         match start_at(assigned.restart_policy, c) {
-            Some(at) if at <= now => plan.steps.push(Step::StartContainer(c.name.clone())),
-            Some(at) => wake(&mut plan, at),
+            Some(at) if at <= now => starts.steps.push(Step::StartContainer(c.name.clone())),
+            Some(at) => wake(&mut starts, at),
             None => {}
         }
     }
-    if plan.steps.is_empty() {
-        return plan;
+    let mut plan = if starts.steps.is_empty() { starts } else { with_images(observed, starts, now) };
+    let mut ends = PodPlan::default();
+    for c in &observed.containers {
+        if c.is_running() && c.probing.condemned.is_some() {
+            if stop_container(assigned, c, now, &mut ends) {
+                return steps(vec![Step::RemoveSandbox]);
+            }
+            continue;
+        }
+        let (probes, next) = due(assigned.probes_of(&c.name), c, now);
+        plan.probes.extend(probes);
+        next.into_iter().for_each(|at| wake(&mut plan, at));
     }
-    with_images(observed, plan, now)
+    // What has failed goes before anything new comes.
+    ends.steps.append(&mut plan.steps);
+    plan.steps = ends.steps;
+    ends.wake_at.into_iter().for_each(|at| wake(&mut plan, at));
+    plan
 }
 
 fn prepare(observed: &Observed, sandbox_at: Millis, now: Millis) -> PodPlan {
     let plan = if sandbox_at <= now {
         steps(vec![Step::MakeSandbox])
     } else {
-        PodPlan { steps: Vec::new(), wake_at: Some(sandbox_at) }
+        PodPlan { wake_at: Some(sandbox_at), ..PodPlan::default() }
     };
     with_images(observed, plan, now)
 }
@@ -160,7 +183,7 @@ pub(crate) fn is_done(policy: RestartPolicy, c: &ObservedContainer) -> bool {
     matches!(c.run, Run::Ended { .. })
         && match policy {
             RestartPolicy::Always => false,
-            RestartPolicy::OnFailure => c.last_exit.as_ref().is_some_and(|e| e.code == 0),
+            RestartPolicy::OnFailure => c.last_exit.as_ref().is_some_and(ExitFact::is_success),
             RestartPolicy::Never => true,
         }
 }

@@ -3,6 +3,7 @@
 use crate::{
     Assigned, Images, Observed, ObservedContainer, Run, Sandbox,
     plan::{is_done, start_at},
+    probe::{is_ready, why_unready},
 };
 use alloc::{format, string::String};
 use strata_model::{ContainerState, ContainerStatus, Desired, Exit, Millis, Phase, PodStatus};
@@ -18,13 +19,12 @@ pub fn status(assigned: &Assigned, observed: &Observed, now: Millis) -> PodStatu
     let containers =
         observed.containers.iter().map(|c| container(assigned, observed, c, now)).collect::<alloc::vec::Vec<_>>();
     if reason.is_empty()
-        && let Some(c) =
-            containers.iter().find(|c: &&ContainerStatus| c.state != ContainerState::Running && is_bad(&c.reason))
+        && let Some(c) = containers.iter().find(|c: &&ContainerStatus| !c.ready && is_bad(&c.reason))
     {
         reason.clone_from(&c.reason);
         message = format!("container {}: {}", c.name, c.message);
     }
-    let ready = phase == Phase::Running && containers.iter().all(|c| c.state == ContainerState::Running);
+    let ready = phase == Phase::Running && containers.iter().all(|c| c.ready);
     PodStatus { phase, ready, reason, message, attempt: observed.attempt, containers }
 }
 
@@ -70,7 +70,9 @@ fn container(assigned: &Assigned, observed: &Observed, c: &ObservedContainer, no
     let exit_reason = || c.last_exit.as_ref().map_or_else(Default::default, |e| (e.reason.clone(), e.message.clone()));
     let over = observed.ended.is_some() || assigned.desired != Desired::Run;
     let (state, (reason, message)) = match c.run {
-        Run::Running { .. } => (ContainerState::Running, Default::default()),
+        Run::Running { .. } => {
+            (ContainerState::Running, why_unready(assigned.probes_of(&c.name), c).unwrap_or_default())
+        }
         Run::Ended { .. } if over || is_done(assigned.restart_policy, c) => (ContainerState::Exited, exit_reason()),
         Run::Ended { .. } => {
             let (reason, mut text) = exit_reason();
@@ -87,6 +89,7 @@ fn container(assigned: &Assigned, observed: &Observed, c: &ObservedContainer, no
     ContainerStatus {
         name: c.name.clone(),
         state,
+        ready: is_ready(assigned.probes_of(&c.name), c),
         restarts: c.restarts,
         reason,
         message,

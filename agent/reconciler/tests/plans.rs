@@ -14,6 +14,7 @@ fn assigned(policy: RestartPolicy, containers: &[&str]) -> Assigned {
         containers: containers.iter().map(|n| name(n)).collect(),
         restart_policy: policy,
         grace_ms: 10_000,
+        probes: std::collections::BTreeMap::new(),
     }
 }
 

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use proptest::prelude::*;
-use std::collections::BTreeSet;
-use strata_model::{ContainerName, Desired, Phase, RestartPolicy};
-use strata_reconciler::{Assigned, ExitFact, Fact, Images, Observed, Sandbox, Step, plan, status};
+use std::collections::{BTreeMap, BTreeSet};
+use strata_model::{Check, ContainerName, ContainerState, Desired, Phase, Probe, ProbeKind, Probes, RestartPolicy};
+use strata_reconciler::{Answer, Assigned, ExitFact, Fact, Images, Observed, Sandbox, Step, plan, status};
 
 #[derive(Debug, Clone)]
 enum Move {
@@ -18,6 +18,8 @@ enum Move {
     AgentRestarts,
     /// The agent is killed after a start and before its note of it; the process may end before the agent is back.
     StartUnnoted(Option<i32>),
+    /// A probe that is due is made, with this answer.
+    Probe(bool),
 }
 
 fn moves() -> impl Strategy<Value = Move> {
@@ -29,6 +31,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => prop_oneof![Just(Desired::Run), Just(Desired::Stopped), Just(Desired::Removed)].prop_map(Move::Want),
         1 => Just(Move::AgentRestarts),
         1 => prop::option::of(0i32..2).prop_map(Move::StartUnnoted),
+        3 => prop::bool::weighted(0.6).prop_map(Move::Probe),
     ]
 }
 
@@ -96,7 +99,8 @@ impl World {
                 }
             }
             Step::Signal(c) => {
-                assert_ne!((self.assigned.desired, self.observed.reached), (Desired::Run, Phase::Running));
+                let condemned = self.observed.container(&c).unwrap().probing.condemned.is_some();
+                assert!(condemned || (self.assigned.desired, self.observed.reached) != (Desired::Run, Phase::Running));
                 self.fact(Fact::Signalled(c.clone()));
                 if well && self.running.remove(&c) {
                     self.fact(Fact::Exited { container: c, exit: Self::exit(143) });
@@ -126,8 +130,34 @@ impl World {
         true
     }
 
+    /// Makes the first probe that is due; says whether there was one.
+    fn probe(&mut self, good: bool) -> bool {
+        let Some(due) = plan(&self.assigned, &self.observed, self.now).probes.first().cloned() else { return false };
+        let c = self.observed.container(&due.container).unwrap();
+        assert!(self.running.contains(&due.container), "asked what does not run");
+        assert!(due.kind == ProbeKind::Startup || c.probing.started_up || !self.has_startup(), "startup comes first");
+        self.fact(Fact::ProbeBegun { container: due.container.clone(), kind: due.kind });
+        let again = plan(&self.assigned, &self.observed, self.now).probes;
+        assert!(!again.contains(&due), "the same probe twice at once");
+        let message = if good { String::new() } else { "503".into() };
+        self.fact(Fact::Probed {
+            container: due.container,
+            kind: due.kind,
+            pid: due.pid,
+            answer: Answer { good, message },
+        });
+        true
+    }
+
+    fn has_startup(&self) -> bool {
+        self.assigned.probes.values().any(|p| p.startup.is_some())
+    }
+
     fn go(&mut self, m: Move) {
         match m {
+            Move::Probe(good) => {
+                self.probe(good);
+            }
             Move::Perform(well) => {
                 self.perform(well);
             }
@@ -187,10 +217,16 @@ proptest! {
         policy in prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)],
         count in 1usize..4,
         grace in prop_oneof![Just(0u64), Just(10_000)],
+        kinds in prop::array::uniform3(prop::bool::ANY),
         life in prop::collection::vec(moves(), 0..120),
     ) {
         let containers: Vec<ContainerName> = (0..count).map(|i| ContainerName::from_trusted(format!("c{i}"))).collect();
-        let assigned = Assigned { desired: Desired::Run, containers, restart_policy: policy, grace_ms: grace };
+        let assigned = Assigned { desired: Desired::Run, containers, restart_policy: policy, grace_ms: grace, probes: BTreeMap::new() };
+        let some = |wanted: bool| wanted.then_some(Probe {
+            check: Check::Tcp { port: 1 }, initial_delay_s: 1, period_s: 5, timeout_s: 1, success_threshold: 1, failure_threshold: 2,
+        });
+        let probes = Probes { startup: some(kinds[0]), readiness: some(kinds[1]), liveness: some(kinds[2]) };
+        let assigned = Assigned { probes: assigned.containers.iter().map(|c| (c.clone(), probes.clone())).collect(), ..assigned };
         let observed = Observed::new(&assigned);
         let mut w = World { assigned, observed, now: 1, unix_ms: 10, sandbox: false, running: BTreeSet::new(), ended_attempt: None, last: (0, Phase::Pending) };
         for m in life {
@@ -201,11 +237,19 @@ proptest! {
         loop {
             turns += 1;
             prop_assert!(turns < 200, "does not settle: {:?}", plan(&w.assigned, &w.observed, w.now));
-            if !w.perform(true) {
+            // A probe is asked for ever; what else there is to do comes to an end.
+            let told = status(&w.assigned, &w.observed, w.now);
+            let settled = told.containers.iter().all(|c| c.ready || c.state == ContainerState::Exited);
+            if w.perform(true) || w.probe(true) {
+                continue;
+            }
+            if !(settled && told.phase == Phase::Running) {
                 match plan(&w.assigned, &w.observed, w.now).wake_at {
                     Some(at) => { prop_assert!(at > w.now); w.now = at; }
                     None => break,
                 }
+            } else {
+                break;
             }
         }
         let s = status(&w.assigned, &w.observed, w.now);

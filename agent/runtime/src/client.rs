@@ -195,6 +195,15 @@ impl Process {
             .map_err(Error::io(format!("signalling pid {}", self.pid)))
     }
 
+    /// Kills it and what else is in its process group: an exec's process leads one of its own.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn kill_group(&self) -> Result<()> {
+        strata_sys::process::pidfd_signal_group(self.pidfd.as_fd(), 9)
+            .map_err(Error::io(format!("killing the process group of pid {}", self.pid)))
+    }
+
     fn from_pidfd(pidfd: OwnedFd) -> Result<Self> {
         Ok(Self { pid: pid_of(pidfd.as_fd())?, pidfd })
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use strata_model::{ContainerName, Phase};
-use strata_reconciler::{Ended, ExitFact, Images, Observed, ObservedContainer, Run, Sandbox};
+use strata_reconciler::{Condemned, Ended, ExitFact, Images, Observed, ObservedContainer, Probing, Run, Sandbox};
 
 /// `STATE/pods/<uid>/record.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,19 @@ struct ContainerFile {
     started_unix_ms: u64,
     signalled_at_ms: Option<u64>,
     killed_at_ms: Option<u64>,
+    #[serde(default)]
+    started_up: bool,
+    #[serde(default)]
+    serving: bool,
+    #[serde(default)]
+    condemned: Option<CondemnedFile>,
+}
+
+/// A probe has failed: the container is to be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct CondemnedFile {
+    reason: String,
+    message: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +156,13 @@ impl From<&ObservedContainer> for ContainerFile {
             started_unix_ms: c.started_unix_ms,
             signalled_at_ms: c.signalled_at,
             killed_at_ms: c.killed_at,
+            started_up: c.probing.started_up,
+            serving: c.probing.serving,
+            condemned: c
+                .probing
+                .condemned
+                .as_ref()
+                .map(|c| CondemnedFile { reason: c.reason.clone(), message: c.message.clone() }),
         }
     }
 }
@@ -168,6 +188,11 @@ impl From<&ContainerFile> for ObservedContainer {
             started_unix_ms: c.started_unix_ms,
             signalled_at: c.signalled_at_ms,
             killed_at: c.killed_at_ms,
+            probing: Probing::restored(
+                c.started_up,
+                c.serving,
+                c.condemned.as_ref().map(|c| Condemned { reason: c.reason.clone(), message: c.message.clone() }),
+            ),
         }
     }
 }

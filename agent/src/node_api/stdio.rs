@@ -11,7 +11,7 @@ use tokio::{
 const READ_BYTES: usize = 32 << 10;
 
 /// What the process writes.
-pub(super) struct Reader(pipe::Receiver);
+pub(crate) struct Reader(pipe::Receiver);
 
 /// What it reads.
 pub(super) struct Writer(pipe::Sender);

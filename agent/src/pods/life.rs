@@ -1,6 +1,9 @@
 //! The life of one pod: observe, plan, perform one step, wait.
 
-use super::Shared;
+use super::{
+    Shared,
+    probes::{Health, Probed},
+};
 use crate::{
     ledger::{LedgerError, Record},
     world::{Events, PodSpec, SandboxEvent, Trouble, World},
@@ -12,7 +15,10 @@ use strata_proto::{
     types,
 };
 use strata_reconciler::{Assigned, ExitFact, Fact, Observed, Sandbox, Step, plan, status};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot, watch},
+    task::JoinSet,
+};
 use tracing::{Instrument as _, Span};
 
 /// How often an agent tries to reach the shim of a pod that its record says is alive, before it takes the sandbox down.
@@ -31,6 +37,8 @@ pub(super) struct Life<W: World> {
     pub(super) events: Option<Events>,
     /// Of the sandbox, while there is one.
     pub(super) slot: Option<OwnedSemaphorePermit>,
+    /// Probes that are under way.
+    pub(super) probes: JoinSet<Probed>,
     record: Option<Record>,
     /// Told once the first status is on the board.
     begun: Option<oneshot::Sender<()>>,
@@ -60,7 +68,20 @@ impl<W: World> Life<W> {
         };
         let assigned = Assigned::unwanted();
         let observed = Observed::new(&assigned);
-        Self { shared, uid, hears, assigned, observed, spec, events: None, slot: None, record, begun, trouble: None }
+        Self {
+            shared,
+            uid,
+            hears,
+            assigned,
+            observed,
+            spec,
+            events: None,
+            slot: None,
+            probes: JoinSet::new(),
+            record,
+            begun,
+            trouble: None,
+        }
     }
 
     pub(super) async fn run(mut self) {
@@ -80,6 +101,7 @@ impl<W: World> Life<W> {
                 continue;
             }
             self.drain_events().await;
+            self.drain_probes().await;
             self.observed.look(&self.assigned, self.shared.world.now_ms());
             self.publish();
             if self.observed.gone {
@@ -89,6 +111,9 @@ impl<W: World> Life<W> {
                 continue;
             }
             let plan = plan(&self.assigned, &self.observed, self.shared.world.now_ms());
+            for due in plan.probes {
+                self.begin_probe(due).await;
+            }
             match plan.steps.first() {
                 Some(step) => {
                     let span = self.span(step);
@@ -235,6 +260,10 @@ impl<W: World> Life<W> {
     async fn wait(&mut self, wake_at: Option<Millis>) {
         let world = self.shared.world.clone();
         let event = tokio::select! {
+            Some(probed) = self.probes.join_next(), if !self.probes.is_empty() => {
+                self.take_probed(probed).await;
+                None
+            }
             changed = self.hears.changed() => {
                 if changed.is_err() {
                     std::future::pending::<()>().await;
@@ -261,7 +290,9 @@ impl<W: World> Life<W> {
     /// Takes in a fact and notes it on disk. A note that cannot be written is only warned of: see [`Life::note_durably`].
     pub(super) async fn note(&mut self, fact: Fact) {
         self.tell_event(&fact);
+        let before = Health::of(&self.observed);
         self.observed.record(&self.assigned, fact, self.shared.world.now_ms());
+        self.tell_health(&before);
         if let Err(e) = self.save(false).await {
             tracing::warn!(pod = %self.uid, "{e}");
         }
@@ -335,6 +366,10 @@ impl<W: World> Life<W> {
             }
             _ => return,
         };
+        self.event(severity, reason, message);
+    }
+
+    pub(super) fn event(&self, severity: types::event_spec::Severity, reason: String, message: String) {
         self.shared.board.event(types::EventSpec {
             kind: "Pod".into(),
             namespace: self.spec.name.namespace.clone(),

@@ -185,6 +185,19 @@ pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// The same to every process of the target's process group (PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9); on an older kernel to the target alone.
+pub fn pidfd_signal_group(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    const PROCESS_GROUP: libc::c_uint = 1 << 2;
+    let (fd, info) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: the descriptor is borrowed for the call; a null siginfo means "as kill(2)".
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, PROCESS_GROUP) };
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(()),
+        e if e.raw_os_error() == Some(libc::EINVAL) => pidfd_signal(pidfd, signal),
+        e => Err(e),
+    }
+}
+
 /// dup2(2) onto the number `to`, which need not be open; the copy survives execve. With `from == to` clears close-on-exec.
 pub fn place_fd(from: BorrowedFd<'_>, to: RawFd) -> io::Result<()> {
     let from = from.as_raw_fd();

@@ -11,6 +11,7 @@ pub mod limits;
 mod node;
 mod phase;
 mod pod;
+mod probe;
 mod resources;
 mod template;
 mod workload;
@@ -20,6 +21,7 @@ pub use image::{ImageName, Layer, PinnedImage};
 pub use node::{Node, NodePhase, Subnet};
 pub use phase::{ContainerState, Desired, Phase};
 pub use pod::{ContainerStatus, Exit, Pod, PodStatus};
+pub use probe::{Check, Probe, ProbeKind, Probes};
 pub use resources::{Quantity, Resources};
 pub use template::{
     Container, Labels, PodSecurity, PodTemplate, Port, Protocol, PullPolicy, RestartPolicy, Security, Template,

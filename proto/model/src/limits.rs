@@ -18,6 +18,12 @@ pub const PIDS_DEFAULT: u32 = 4096;
 pub const TERMINATION_GRACE_DEFAULT_S: u32 = 10;
 /// The longest grace period, seconds.
 pub const TERMINATION_GRACE_MAX_S: u32 = 3600;
+/// The longest delay, period or timeout of a probe, seconds.
+pub const PROBE_SECONDS_MAX: u32 = 24 * 3600;
+/// The highest threshold of a probe.
+pub const PROBE_THRESHOLD_MAX: u32 = 10_000;
+/// Words of a probe's command.
+pub const PROBE_WORDS_MAX: usize = 256;
 /// Bytes of data in one streamed message (logs, exec, import, layers).
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Ids of one pod's user namespace.

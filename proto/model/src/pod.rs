@@ -50,6 +50,8 @@ pub struct ContainerStatus {
     pub name: ContainerName,
     /// What it does now.
     pub state: ContainerState,
+    /// It runs and its probes say that it serves.
+    pub ready: bool,
     /// Starts after the first.
     pub restarts: u32,
     /// Of the present state; keeps the last exit's reason while a restart waits.

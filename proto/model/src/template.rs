@@ -1,6 +1,6 @@
 //! Pod templates: what runs in a pod.
 
-use crate::{ContainerName, ImageName, PinnedImage, Resources, RevisionName};
+use crate::{ContainerName, ImageName, PinnedImage, Probes, Resources, RevisionName};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 /// Labels: keys and values as Kubernetes has them.
@@ -113,6 +113,8 @@ pub struct Container {
     pub tty: bool,
     /// With a standard input that can be attached.
     pub stdin: bool,
+    /// Whether it serves, and whether it runs on.
+    pub probes: Probes,
 }
 
 /// When a registry is asked what a tag means.

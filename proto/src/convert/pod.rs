@@ -98,7 +98,7 @@ impl From<&ContainerStatus> for wire::ContainerStatus {
         Self {
             name: c.name.to_string(),
             state: state.into(),
-            ready: c.state == ContainerState::Running,
+            ready: c.ready,
             restarts: c.restarts,
             exit_code: c.last_exit.as_ref().map_or(0, |e| e.code),
             reason: c.reason.clone(),
@@ -125,6 +125,7 @@ impl From<&wire::ContainerStatus> for ContainerStatus {
                 State::Running => ContainerState::Running,
                 State::Exited => ContainerState::Exited,
             },
+            ready: c.ready,
             restarts: c.restarts,
             reason: c.reason.clone(),
             message: c.message.clone(),

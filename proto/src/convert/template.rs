@@ -190,7 +190,9 @@ impl TryFrom<&wire::Container> for Container {
             ));
         }
         let s = c.security.clone().unwrap_or_default();
+        let ports = ports.collect::<Result<Vec<_>, BadObject>>()?;
         Ok(Self {
+            probes: super::probe::probes(c, &ports)?,
             name: ContainerName::from_trusted(c.name.clone()),
             image,
             image_digest: c.image_digest.clone(),
@@ -205,7 +207,7 @@ impl TryFrom<&wire::Container> for Container {
             working_dir: c.working_dir.clone(),
             requests,
             limits,
-            ports: ports.collect::<Result<_, BadObject>>()?,
+            ports,
             security: Security {
                 run_as_user: s.run_as_user,
                 run_as_group: s.run_as_group,
