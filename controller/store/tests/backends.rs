@@ -89,9 +89,9 @@ async fn damage_and_newer_levels_are_refused_with_the_way_out() {
 
     // A later release wrote it.
     raw(&|db| {
-        db.open_tree("meta").unwrap().insert("level", &2u64.to_be_bytes()).unwrap();
+        db.open_tree("meta").unwrap().insert("level", &3u64.to_be_bytes()).unwrap();
     });
-    assert!(refusal().contains("has level 2"), "{}", refusal());
+    assert!(refusal().contains("has level 3"), "{}", refusal());
 
     // The database is gone or empty, but the directory says there was one.
     raw(&|db| {
@@ -102,51 +102,4 @@ async fn damage_and_newer_levels_are_refused_with_the_way_out() {
     assert!(refusal().contains("empty although"), "{}", refusal());
     std::fs::remove_file(dir.path().join("db")).unwrap();
     assert!(refusal().contains("is gone"), "{}", refusal());
-}
-
-/// What a damaged copy of the database comes to: the number of objects, or why it is refused.
-fn reopen(from: &std::path::Path, damage: &dyn Fn(&mut Vec<u8>)) -> Result<usize, String> {
-    let copy = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
-        }
-    }
-    let file = copy.path().join("db");
-    let mut bytes = std::fs::read(&file).unwrap();
-    damage(&mut bytes);
-    std::fs::write(&file, bytes).unwrap();
-    let loaded = Sled::open(copy.path()).and_then(|s| s.load()).map_err(|e| e.to_string())?;
-    Ok(loaded.objects.len())
-}
-
-#[tokio::test]
-async fn a_cut_or_scribbled_file_is_refused_or_complete() {
-    const OBJECTS: usize = 400;
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(Box::new(Sled::open(dir.path()).unwrap())).unwrap();
-    for i in 0..OBJECTS {
-        let object = conformance::workload(&format!("w{i}"), 3_000);
-        store.commit(vec![Change::put(object, Condition::Absent)]).await.unwrap();
-    }
-    store.close().await;
-    assert_eq!(reopen(dir.path(), &|_| ()), Ok(OBJECTS));
-    let mut wrong = Vec::new();
-    for percent in [0, 5, 25, 50, 75, 90, 95, 99] {
-        let at = |bytes: &[u8]| bytes.len() * percent / 100;
-        let cut = reopen(dir.path(), &|bytes| bytes.truncate(at(bytes)));
-        let scribbled = reopen(dir.path(), &|bytes| {
-            let at = at(bytes);
-            bytes[at..].iter_mut().take(4096).for_each(|b| *b ^= 0x5a);
-        });
-        for (what, result) in [("cut", cut), ("scribbled", scribbled)] {
-            match result {
-                Ok(OBJECTS) => {}
-                Err(text) if text.contains("damaged") && text.contains("backup") => {}
-                other => wrong.push(format!("{what} at {percent} %: {other:?}")),
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -2,6 +2,9 @@
 //!
 //! Trees: `meta` (level, reserved revision, markers), `log` (groups, see `log.rs`), `chunks` (the objects, see `chunks.rs`).
 //!
+//! What is loaded is exactly what was acknowledged, or it is refused: the chunks are those of the last checkpoint's marker (`digest.rs`), the log goes
+//! on from there without a gap, each group and chunk fits its seal (`pieces.rs`), and the log ends no earlier than what was acknowledged (`acked.rs`).
+//!
 //! What sled needs of its user, all measured:
 //! - `flush` neither writes the device's cache nor the file's size: an fdatasync of the `db` file by a descriptor of our own follows each.
 //! - A batch of more than 100 records makes its memory grow without bound; a record above 4 KiB may become a file of its own below `blobs/`
@@ -9,7 +12,9 @@
 //! - An I/O error makes the database unusable until it is opened again: so free space is looked at before each group, and a group that
 //!   would eat into the reserve is refused while nothing has been written yet.
 
+mod acked;
 mod chunks;
+mod digest;
 mod log;
 mod pieces;
 
@@ -21,13 +26,13 @@ use std::{
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use strata_proto::{store, types::Kind};
 
-/// The format this build writes, and the newest it reads.
-const LEVEL: u64 = 1;
+/// The format this build writes, and the newest it reads. Level 1 had neither the acknowledged position nor the digest of the chunks.
+const LEVEL: u64 = 2;
 /// Bytes of sled's page cache.
 const CACHE_BYTES: u64 = 64 << 20;
 /// Bytes that must stay free on the disk: room for what sled has buffered, and for checkpoints, which free space in turn.
@@ -43,6 +48,8 @@ const META_RESERVED: &[u8] = b"reserved";
 const META_DROPPED: &[u8] = b"dropped";
 /// The last completed checkpoint; chunks of versions up to here were completely written.
 const META_CHECKPOINT: &[u8] = b"checkpoint";
+/// The digest of the chunks at that checkpoint.
+const META_DIGEST: &[u8] = b"digest";
 /// A file beside the database that says there must be one.
 const LEVEL_FILE: &str = "store-level";
 
@@ -55,6 +62,8 @@ pub struct Sled {
     file: File,
     log: Mutex<log::Log>,
     chunks: Mutex<chunks::Chunks>,
+    /// `None` only before a store of level 1 was loaded.
+    acked: Mutex<Option<acked::Acked>>,
 }
 
 /// How long the lock of a database that was just closed is waited for: sled's background threads let go of it a little after the last handle.
@@ -83,7 +92,8 @@ impl Sled {
         let io = |what| at(&dir, what);
         std::fs::create_dir_all(&dir).map_err(io("making the directory"))?;
         let level_file = dir.join(LEVEL_FILE);
-        let known = level_file.exists();
+        let acked = acked::Acked::read(&dir)?;
+        let known = level_file.exists() || acked.is_some_and(|a| a != acked::Position::default());
         if known && !dir.join("db").exists() {
             return Err(damaged(&dir, "its database file is gone"));
         }
@@ -97,55 +107,72 @@ impl Sled {
         // Damage makes sled panic in places.
         let db = match open_unlocked(&config) {
             Ok(Ok(db)) => db,
-            Ok(Err(sled::Error::Corruption { at, .. })) => {
-                return Err(damaged(&dir, &format!("the database reports corruption at {at:?}")));
-            }
             Ok(Err(sled::Error::Io(e))) if e.to_string().contains("lock") => {
                 return Err(BackendError::InUse { dir });
             }
-            Ok(Err(e)) => return Err(at(&dir, "opening the database")(e)),
+            Ok(Err(e)) => return Err(of_sled(&dir, "opening the database")(e)),
             Err(_) => return Err(damaged(&dir, "the database cannot be read")),
         };
-        let tree = |name: &str| db.open_tree(name).map_err(at(&dir, "opening the database"));
+        let tree = |name: &str| db.open_tree(name).map_err(of_sled(&dir, "opening the database"));
         let (meta, log_tree, chunk_tree) = (tree("meta")?, tree("log")?, tree("chunks")?);
         let file = File::open(dir.join("db")).map_err(io("opening the database file"))?;
         let this = Self {
             log: Mutex::new(log::Log::new(dir.clone(), log_tree)),
             chunks: Mutex::new(chunks::Chunks::new(dir.clone(), chunk_tree)),
+            acked: Mutex::new(acked.map(|a| acked::Acked::open(&dir, a)).transpose()?),
             dir,
             db,
             meta,
             file,
         };
-        this.check_level(known, &level_file)?;
+        this.check_level(known)?;
         Ok(this)
     }
 
     /// Refuses a newer level and a database that is empty although it was not; marks a new one.
-    fn check_level(&self, known: bool, level_file: &Path) -> Result<(), BackendError> {
+    fn check_level(&self, known: bool) -> Result<(), BackendError> {
         match self.number(META_LEVEL)? {
             Some(found) if found > LEVEL => {
                 return Err(BackendError::Newer { dir: self.dir.clone(), found, known: LEVEL });
             }
+            Some(LEVEL) if self.lock_acked().is_none() => {
+                return Err(damaged(&self.dir, "its file of the acknowledged position is gone"));
+            }
             Some(_) => {}
             None if known => return Err(damaged(&self.dir, "the database is empty although it was written before")),
-            None => {
-                self.set_number(META_LEVEL, LEVEL)?;
-                self.sync()?;
-            }
+            None => self.set_level(acked::Position::default(), digest::Digest::default())?,
         }
-        if !known {
-            let io = |what| at::<std::io::Error>(&self.dir, what);
-            let mut file = File::create(level_file).map_err(io("writing the level"))?;
-            writeln!(file, "store level {LEVEL}").map_err(io("writing the level"))?;
-            file.sync_all().map_err(io("writing the level"))?;
-            File::open(&self.dir).and_then(|d| d.sync_all()).map_err(io("writing the level"))?;
+        if !self.dir.join(LEVEL_FILE).exists() {
+            self.write_level_file().map_err(at(&self.dir, "writing the level"))?;
         }
         Ok(())
     }
 
+    /// Makes a new or older database one of this level. The file comes first: without the level it is only an empty promise.
+    fn set_level(&self, position: acked::Position, digest: digest::Digest) -> Result<(), BackendError> {
+        let acked = acked::Acked::create(&self.dir, position)?;
+        let mut batch = sled::Batch::default();
+        batch.insert(META_LEVEL, &LEVEL.to_be_bytes());
+        batch.insert(META_DIGEST, digest.to_bytes());
+        self.meta.apply_batch(batch).map_err(of_sled(&self.dir, "writing the level"))?;
+        self.sync()?;
+        *self.lock_acked() = Some(acked);
+        Ok(())
+    }
+
+    fn write_level_file(&self) -> std::io::Result<()> {
+        let mut file = File::create(self.dir.join(LEVEL_FILE))?;
+        writeln!(file, "a store of level {LEVEL} or older is in this directory")?;
+        file.sync_all()?;
+        File::open(&self.dir)?.sync_all()
+    }
+
+    fn lock_acked(&self) -> MutexGuard<'_, Option<acked::Acked>> {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn number(&self, key: &[u8]) -> Result<Option<u64>, BackendError> {
-        let value = self.meta.get(key).map_err(at(&self.dir, "reading"))?;
+        let value = self.meta.get(key).map_err(of_sled(&self.dir, "reading"))?;
         value
             .map(|v| v.as_ref().try_into().map(u64::from_be_bytes))
             .transpose()
@@ -153,26 +180,20 @@ impl Sled {
     }
 
     fn set_number(&self, key: &[u8], value: u64) -> Result<(), BackendError> {
-        self.meta.insert(key, &value.to_be_bytes()).map_err(at(&self.dir, "writing"))?;
+        self.meta.insert(key, &value.to_be_bytes()).map_err(of_sled(&self.dir, "writing"))?;
         Ok(())
     }
 
-    /// Returns when all that was written before is on disk.
-    fn sync(&self) -> Result<(), BackendError> {
-        self.db.flush().map_err(at(&self.dir, "flushing"))?;
-        rustix::fs::fdatasync(&self.file).map_err(at(&self.dir, "syncing"))
-    }
-}
-
-impl Backend for Sled {
-    fn load(&self) -> Result<Loaded, BackendError> {
+    /// Reads everything, and changes nothing before it is sure that it is all there.
+    fn load_whole(&self) -> Result<Loaded, BackendError> {
         let dropped = self.number(META_DROPPED)?.unwrap_or(0);
         let checkpoint = self.number(META_CHECKPOINT)?.unwrap_or(0);
         let reserved = self.number(META_RESERVED)?.unwrap_or(0);
         let mut objects: BTreeMap<Key, store::Change> = BTreeMap::new();
         let mut revision = reserved;
         let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
-        for change in chunks.load(checkpoint)? {
+        let (found, stale) = chunks.load(checkpoint)?;
+        for change in found {
             revision = revision.max(change.revision);
             objects.insert(key_of(&change), change);
         }
@@ -192,6 +213,13 @@ impl Backend for Sled {
                 objects.remove(&key);
             }
         }
+        let position = acked::Position { group: log.last(), reserved };
+        self.check_whole(position, chunks.digest())?;
+        if self.number(META_LEVEL)? != Some(LEVEL) {
+            self.set_level(position, chunks.digest())?;
+        }
+        chunks.remove(&stale)?;
+        log.clear()?;
         self.sync()?;
         Ok(Loaded {
             objects: objects.into_values().collect(),
@@ -201,19 +229,68 @@ impl Backend for Sled {
         })
     }
 
+    /// Refuses a state that lacks acknowledged changes, or chunks other than the last checkpoint's.
+    fn check_whole(&self, found: acked::Position, chunks: digest::Digest) -> Result<(), BackendError> {
+        if let Some(acked) = self.lock_acked().as_ref().map(acked::Acked::position) {
+            let (end, known) = (found.group, acked.group);
+            if end < known {
+                return Err(damaged(
+                    &self.dir,
+                    &format!("its log ends at group {end}, but group {known} was acknowledged"),
+                ));
+            }
+            let (end, known) = (found.reserved, acked.reserved);
+            if end < known {
+                return Err(damaged(&self.dir, &format!("revisions are reserved up to {end}, but were up to {known}")));
+            }
+        }
+        let written = self.meta.get(META_DIGEST).map_err(of_sled(&self.dir, "reading"))?;
+        let written = match written {
+            Some(bytes) => digest::Digest::read(&bytes),
+            None if self.number(META_LEVEL)? != Some(LEVEL) => return Ok(()),
+            None => None,
+        };
+        let written = written.ok_or_else(|| damaged(&self.dir, "the digest of its chunks is not whole"))?;
+        if written != chunks {
+            let (there, wanted) = (chunks.chunks, written.chunks);
+            let what =
+                format!("its chunks are not those of the last checkpoint: {there} are there, {wanted} were written");
+            return Err(damaged(&self.dir, &what));
+        }
+        Ok(())
+    }
+
+    /// Returns when all that was written before is on disk.
+    fn sync(&self) -> Result<(), BackendError> {
+        self.db.flush().map_err(of_sled(&self.dir, "flushing"))?;
+        rustix::fs::fdatasync(&self.file).map_err(at(&self.dir, "syncing"))
+    }
+}
+
+impl Backend for Sled {
+    fn load(&self) -> Result<Loaded, BackendError> {
+        // Damage makes sled panic in places.
+        catch_unwind(AssertUnwindSafe(|| self.load_whole()))
+            .unwrap_or_else(|_| Err(damaged(&self.dir, "the database cannot be read")))
+    }
+
     fn append(&self, group: &[store::Change]) -> Result<Appended, BackendError> {
         let payload = pieces::encode(group);
         check_space(&self.dir, payload.len())?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         let position = log.append(&payload)?;
         self.sync()?;
+        if let Some(acked) = self.lock_acked().as_mut() {
+            acked.group(position)?;
+        }
         Ok(Appended { position, bytes: payload.len() as u64 })
     }
 
     fn reserve(&self, revision: u64) -> Result<(), BackendError> {
         check_space(&self.dir, 0)?;
         self.set_number(META_RESERVED, revision)?;
-        self.sync()
+        self.sync()?;
+        self.lock_acked().as_mut().map_or(Ok(()), |acked| acked.reserved(revision))
     }
 
     fn checkpoint(&self, snapshot: &Snapshot, dirty: &[Key], position: u64) -> Result<(), BackendError> {
@@ -222,8 +299,11 @@ impl Backend for Sled {
         let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = chunks.write(snapshot, dirty)?;
         self.sync()?;
-        self.set_number(META_CHECKPOINT, chunks.version())?;
-        self.set_number(META_DROPPED, position)?;
+        let mut marker = sled::Batch::default();
+        marker.insert(META_CHECKPOINT, &chunks.version().to_be_bytes());
+        marker.insert(META_DROPPED, &position.to_be_bytes());
+        marker.insert(META_DIGEST, chunks.digest().to_bytes());
+        self.meta.apply_batch(marker).map_err(of_sled(&self.dir, "writing the checkpoint's marker"))?;
         chunks.remove(&replaced)?;
         drop(chunks);
         self.log.lock().unwrap_or_else(PoisonError::into_inner).drop_to(position)
@@ -248,6 +328,19 @@ fn key_of(change: &store::Change) -> Key {
 fn at<E: std::error::Error + Send + Sync + 'static>(dir: &Path, what: &'static str) -> impl Fn(E) -> BackendError {
     let dir = dir.to_owned();
     move |e| BackendError::Io { what, dir: dir.clone(), source: Box::new(e) }
+}
+
+/// As [`at`], for what sled says: what it cannot read back is damage.
+fn of_sled(dir: &Path, what: &'static str) -> impl Fn(sled::Error) -> BackendError {
+    let dir = dir.to_owned();
+    move |e| match e {
+        sled::Error::Corruption { .. } => damaged(&dir, &format!("{what} met corrupt data")),
+        sled::Error::ReportableBug(text) => damaged(&dir, &format!("{what} met what should not be: {text}")),
+        sled::Error::Io(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+            damaged(&dir, &format!("{what} met the end of the file too early"))
+        }
+        e => at(&dir, what)(e),
+    }
 }
 
 fn damaged(dir: &Path, what: &str) -> BackendError {

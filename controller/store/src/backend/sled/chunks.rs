@@ -4,7 +4,7 @@
 //! of the checkpoint that wrote it. A chunk is written beside its older version, which is removed only when the new one is on disk: so one whole version is always there.
 //! A chunk that lost its last object is written empty before its older version goes, then removed.
 
-use super::{apply_in_batches, at, damaged, key_of, pieces};
+use super::{apply_in_batches, damaged, digest::Digest, key_of, of_sled, pieces};
 use crate::{Key, Snapshot, backend::BackendError};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,6 +23,8 @@ pub(super) struct Chunks {
     tree: sled::Tree,
     /// Which version of each chunk is there, in how many pieces.
     present: HashMap<Id, Version>,
+    /// Over `present`.
+    digest: Digest,
     slots: Slots,
     /// The number of the last checkpoint that was begun.
     version: u64,
@@ -31,11 +33,11 @@ pub(super) struct Chunks {
 #[derive(Debug, Clone, Copy)]
 struct Version {
     version: u64,
-    pieces: u32,
+    seal: pieces::Seal,
 }
 
-/// What [`Chunks::write`] made unnecessary.
-pub(super) struct Replaced(Vec<(Id, Version)>);
+/// Versions that are no longer needed: their ids, numbers and pieces.
+pub(super) struct Replaced(Vec<(Id, u64, u32)>);
 
 /// The places of pods in their chunks.
 #[derive(Default)]
@@ -84,15 +86,15 @@ impl Slots {
 
 impl Chunks {
     pub fn new(dir: PathBuf, tree: sled::Tree) -> Self {
-        Self { dir, tree, present: HashMap::new(), slots: Slots::default(), version: 0 }
+        Self { dir, tree, present: HashMap::new(), digest: Digest::default(), slots: Slots::default(), version: 0 }
     }
 
-    /// Reads the newest whole version of every chunk, and removes what a crash left of others.
-    pub fn load(&mut self, checkpoint: u64) -> Result<Vec<store::Change>, BackendError> {
+    /// Reads every chunk as this checkpoint left it. Returns the objects, and what a crash left of other versions.
+    pub fn load(&mut self, checkpoint: u64) -> Result<(Vec<store::Change>, Replaced), BackendError> {
         self.version = checkpoint;
         let mut versions: BTreeMap<Id, Vec<(u64, pieces::Gathered)>> = BTreeMap::new();
         for record in self.tree.iter() {
-            let (key, value) = record.map_err(at(&self.dir, "reading the chunks"))?;
+            let (key, value) = record.map_err(of_sled(&self.dir, "reading the chunks"))?;
             let (id, version, piece) =
                 split(&key).ok_or_else(|| damaged(&self.dir, "a chunk record has a foreign key"))?;
             let list = versions.entry(id.to_vec()).or_default();
@@ -106,32 +108,34 @@ impl Chunks {
         let mut objects = Vec::new();
         let mut stale = Vec::new();
         for (id, list) in versions {
-            let newest = list.iter().rposition(|(_, g)| g.whole().is_some());
-            // A torn version above the last checkpoint is what a crash cut off; the log still has what it would say.
-            let from = newest.map_or(0, |n| n + 1);
-            if let Some((version, _)) = list[from..].iter().find(|(v, _)| *v <= checkpoint) {
-                return Err(damaged(&self.dir, &format!("chunk {} of checkpoint {version} is incomplete", hex(&id))));
-            }
-            for (at, (version, gathered)) in list.into_iter().enumerate() {
-                let pieces = gathered.pieces();
-                if Some(at) != newest {
-                    stale.push((id.clone(), Version { version, pieces }));
+            // Versions above the last checkpoint are of one that a crash cut off; the log still has what they say.
+            let newest = list.iter().rposition(|(version, _)| *version <= checkpoint);
+            for (place, (version, gathered)) in list.into_iter().enumerate() {
+                if Some(place) != newest {
+                    stale.push((id.clone(), version, gathered.pieces()));
                     continue;
                 }
-                let payload = gathered.whole().unwrap_or_default();
+                let (seal, payload) = gathered.whole().ok_or_else(|| {
+                    damaged(&self.dir, &format!("chunk {} of checkpoint {version} is incomplete", hex(&id)))
+                })?;
                 let changes = pieces::decode(payload)
                     .map_err(|e| damaged(&self.dir, &format!("chunk {} cannot be decoded: {e}", hex(&id))))?;
                 if changes.is_empty() {
-                    stale.push((id.clone(), Version { version, pieces }));
+                    stale.push((id.clone(), version, seal.pieces));
                     continue;
                 }
-                self.present.insert(id.clone(), Version { version, pieces });
+                self.digest.add(&id, version, seal);
+                self.present.insert(id.clone(), Version { version, seal });
                 self.place(&id, &changes);
                 objects.extend(changes);
             }
         }
-        self.remove(&Replaced(stale))?;
-        Ok(objects)
+        Ok((objects, Replaced(stale)))
+    }
+
+    /// The digest over the chunks that there are, for the next checkpoint's marker.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// Gives the pods of a chunk that was read their places again.
@@ -182,7 +186,7 @@ impl Chunks {
         snapshot: &Snapshot,
         id: Id,
         keys: &[&Key],
-        replaced: &mut Vec<(Id, Version)>,
+        replaced: &mut Vec<(Id, u64, u32)>,
     ) -> Result<(), BackendError> {
         let objects: Vec<store::Change> = keys
             .iter()
@@ -203,16 +207,20 @@ impl Chunks {
         }
         let payload = pieces::encode(&objects);
         let seal = pieces::Seal::of(&payload);
-        let new = Version { version: self.version, pieces: seal.pieces };
+        let new = Version { version: self.version, seal };
         let records = pieces::cut(&payload)
             .map(|(piece, bytes)| (join(&id, new.version, piece), Some(bytes.to_vec())))
             .chain([(join(&id, new.version, SEAL), Some(seal.to_bytes()))]);
-        apply_in_batches(&self.tree, records).map_err(at(&self.dir, "writing chunks"))?;
-        replaced.extend(old.map(|o| (id.clone(), o)));
+        apply_in_batches(&self.tree, records).map_err(of_sled(&self.dir, "writing chunks"))?;
+        if let Some(old) = old {
+            self.digest.remove(&id, old.version, old.seal);
+            replaced.push((id.clone(), old.version, old.seal.pieces));
+        }
         if objects.is_empty() {
             self.present.remove(&id);
-            replaced.push((id, new));
+            replaced.push((id, new.version, seal.pieces));
         } else {
+            self.digest.add(&id, new.version, seal);
             self.present.insert(id, new);
         }
         Ok(())
@@ -223,8 +231,8 @@ impl Chunks {
         let keys = replaced
             .0
             .iter()
-            .flat_map(|(id, v)| (0..v.pieces).chain([SEAL]).map(move |piece| join(id, v.version, piece)));
-        apply_in_batches(&self.tree, keys.map(|k| (k, None))).map_err(at(&self.dir, "removing old chunks"))
+            .flat_map(|(id, version, pieces)| (0..*pieces).chain([SEAL]).map(move |piece| join(id, *version, piece)));
+        apply_in_batches(&self.tree, keys.map(|k| (k, None))).map_err(of_sled(&self.dir, "removing old chunks"))
     }
 }
 

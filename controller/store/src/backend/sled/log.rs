@@ -3,7 +3,7 @@
 //! Key: group number, then piece number (u32::MAX: the seal), big-endian. Groups are numbered without gaps, so that a missing one is seen.
 //! A group without a seal that fits is what a crash cut off, and was never acknowledged: it may only be the last.
 
-use super::{apply_in_batches, at, damaged, pieces};
+use super::{apply_in_batches, damaged, of_sled, pieces};
 use crate::backend::BackendError;
 use std::{collections::VecDeque, path::PathBuf};
 use strata_proto::store;
@@ -16,11 +16,13 @@ pub(super) struct Log {
     last: u64,
     /// Number and pieces of the groups that are there, oldest first.
     groups: VecDeque<(u64, u32)>,
+    /// What [`Log::load`] found of covered and incomplete groups.
+    left_over: Vec<Vec<u8>>,
 }
 
 impl Log {
     pub fn new(dir: PathBuf, tree: sled::Tree) -> Self {
-        Self { dir, tree, last: 0, groups: VecDeque::new() }
+        Self { dir, tree, last: 0, groups: VecDeque::new(), left_over: Vec::new() }
     }
 
     /// The number of the newest group.
@@ -28,7 +30,7 @@ impl Log {
         self.last
     }
 
-    /// Reads the changes of every group after `dropped`, and removes what a crash left of others.
+    /// Reads the changes of every group after `dropped`. What a crash left of others stays until [`Log::clear`].
     pub fn load(&mut self, dropped: u64) -> Result<Vec<store::Change>, BackendError> {
         let mut changes = Vec::new();
         let mut left_over = Vec::new();
@@ -36,7 +38,7 @@ impl Log {
         let mut open: Option<(u64, pieces::Gathered)> = None;
         self.last = dropped;
         for record in self.tree.iter() {
-            let (key, value) = record.map_err(at(&self.dir, "reading the log"))?;
+            let (key, value) = record.map_err(of_sled(&self.dir, "reading the log"))?;
             let (group, piece) = split(&key).ok_or_else(|| damaged(&self.dir, "a log record has a foreign key"))?;
             if group <= dropped {
                 left_over.push(key.to_vec());
@@ -52,17 +54,25 @@ impl Log {
         }
         self.end_group(open, &mut torn, &mut changes)?;
         if let Some(torn) = torn {
-            tracing::warn!(
-                group = torn,
-                "the last group of the log is incomplete and was never acknowledged: it is removed"
-            );
             for record in self.tree.range(torn.to_be_bytes().to_vec()..) {
-                left_over.push(record.map_err(at(&self.dir, "reading the log"))?.0.to_vec());
+                left_over.push(record.map_err(of_sled(&self.dir, "reading the log"))?.0.to_vec());
             }
         }
-        apply_in_batches(&self.tree, left_over.into_iter().map(|k| (k, None)))
-            .map_err(at(&self.dir, "clearing the log"))?;
+        self.left_over = left_over;
         Ok(changes)
+    }
+
+    /// Removes what a crash left, once it is sure that nothing of it was acknowledged.
+    pub fn clear(&mut self) -> Result<(), BackendError> {
+        if !self.left_over.is_empty() {
+            tracing::info!(
+                records = self.left_over.len(),
+                "the log is cleared of what a crash left: groups that were never acknowledged or are kept elsewhere"
+            );
+        }
+        let left_over = std::mem::take(&mut self.left_over);
+        apply_in_batches(&self.tree, left_over.into_iter().map(|k| (k, None)))
+            .map_err(of_sled(&self.dir, "clearing the log"))
     }
 
     fn end_group(
@@ -78,7 +88,7 @@ impl Log {
         if number != self.last + 1 {
             return Err(damaged(&self.dir, &format!("the log has no group {} before {number}", self.last + 1)));
         }
-        let Some(payload) = gathered.whole() else {
+        let Some((_, payload)) = gathered.whole() else {
             *torn = Some(number);
             return Ok(());
         };
@@ -97,7 +107,7 @@ impl Log {
         let records = pieces::cut(payload)
             .map(|(piece, bytes)| (join(number, piece), Some(bytes.to_vec())))
             .chain([(join(number, SEAL), Some(seal.to_bytes()))]);
-        apply_in_batches(&self.tree, records).map_err(at(&self.dir, "writing the log"))?;
+        apply_in_batches(&self.tree, records).map_err(of_sled(&self.dir, "writing the log"))?;
         self.last = number;
         self.groups.push_back((number, seal.pieces));
         Ok(number)
@@ -108,7 +118,7 @@ impl Log {
         let covered = self.groups.iter().take_while(|(n, _)| *n <= position).count();
         let keys =
             self.groups.drain(..covered).flat_map(|(n, pieces)| (0..pieces).chain([SEAL]).map(move |p| join(n, p)));
-        apply_in_batches(&self.tree, keys.map(|k| (k, None))).map_err(at(&self.dir, "dropping the log"))
+        apply_in_batches(&self.tree, keys.map(|k| (k, None))).map_err(of_sled(&self.dir, "dropping the log"))
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn cut(payload: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     payload: Vec<u8>,
+    /// One above the highest number seen.
     pieces: u32,
     gap: bool,
     seal: Option<Seal>,
@@ -56,7 +57,7 @@ pub(super) struct Gathered {
 impl Gathered {
     pub fn piece(&mut self, number: u32, bytes: &[u8]) {
         self.gap |= number != self.pieces;
-        self.pieces += 1;
+        self.pieces = number.saturating_add(1);
         self.payload.extend_from_slice(bytes);
     }
 
@@ -64,14 +65,15 @@ impl Gathered {
         self.seal = Seal::read(bytes);
     }
 
-    /// How many pieces were there.
+    /// How many pieces there were at least; the first ones may be gone already.
     pub fn pieces(&self) -> u32 {
         self.pieces
     }
 
-    /// The payload, if it is exactly what was sealed.
-    pub fn whole(&self) -> Option<&[u8]> {
-        (!self.gap && self.seal == Some(Seal::of(&self.payload))).then_some(&self.payload)
+    /// The seal and the payload, if it is exactly what was sealed.
+    pub fn whole(&self) -> Option<(Seal, &[u8])> {
+        let seal = Seal::of(&self.payload);
+        (!self.gap && self.seal == Some(seal)).then_some((seal, &self.payload))
     }
 }
 
