@@ -3,7 +3,7 @@
 //! ```text
 //! STATE/ledger/session.json            subnet, node index, cluster
 //! STATE/ledger/generation              of the last frame: a hint, never synced
-//! STATE/ledger/templates/<revision>    strata.types.v1.TemplateSpec
+//! STATE/ledger/templates/<revision>    strata.types.v1.TemplateSpec, secrets in it sealed (see `secrets`)
 //! STATE/pods/<uid>/assignment          strata.dispatch.v1.Assignment
 //! STATE/pods/<uid>/record.json         attempts, restarts, exits (see [`Record`])
 //! ```
@@ -12,6 +12,7 @@
 
 mod files;
 mod record;
+mod secrets;
 
 pub use files::{Files, Layout};
 pub use record::Record;
@@ -54,6 +55,14 @@ pub enum LedgerError {
         /// The decoder's words.
         why: String,
     },
+    /// The node's key.
+    #[error("the node's key {path}: {source}")]
+    Key {
+        /// Its file.
+        path: PathBuf,
+        /// Why it is of no use.
+        source: strata_seal::SealError,
+    },
     /// The controller sent something that no ledger can hold.
     #[error("a frame of assignments cannot be taken in: {0}")]
     Frame(String),
@@ -95,6 +104,7 @@ pub struct StoredPod {
 pub struct Ledger {
     layout: Layout,
     files: Files,
+    key: secrets::NodeKey,
 }
 
 impl Ledger {
@@ -103,7 +113,8 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Disk`].
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
-        let ledger = Self { layout: Layout { state: state_dir.to_owned() }, files: Files::default() };
+        let key = secrets::NodeKey::open(state_dir)?;
+        let ledger = Self { layout: Layout { state: state_dir.to_owned() }, files: Files::default(), key };
         let dirs = [ledger.layout.ledger(), ledger.layout.templates(), ledger.layout.pods()];
         for dir in &dirs {
             ledger.files.make_dir(dir).map_err(disk("making", dir))?;
@@ -185,9 +196,18 @@ impl Ledger {
         }
         let path = self.layout.templates().join(revision);
         let Some(bytes) = files::read(&path).map_err(disk("reading", &path))? else { return Ok(None) };
-        let spec = types::TemplateSpec::decode(bytes.as_slice())
+        let mut spec = types::TemplateSpec::decode(bytes.as_slice())
             .map_err(|e| LedgerError::Corrupt { path: path.clone(), why: e.to_string() })?;
+        self.key.open_template(revision, &mut spec).map_err(|e| {
+            let why = format!("{e} (the key is identity/secret-key below the state directory)");
+            LedgerError::Corrupt { path: path.clone(), why }
+        })?;
         spec.template(revision).map(Some).map_err(|e| LedgerError::Corrupt { path, why: e.to_string() })
+    }
+
+    /// Whether a revision is here: it was checked when it was written.
+    fn has_template(&self, revision: &str) -> bool {
+        is_revision(revision) && self.layout.templates().join(revision).exists()
     }
 
     /// Takes in a frame; returns the assignments that are new or changed. A full one also turns pods that are not in it into
@@ -247,8 +267,9 @@ impl Ledger {
             return Err(bad("is no name of a revision".into()));
         }
         spec.template(&template.revision).map_err(|e| bad(e.to_string()))?;
-        if !dir.join(&template.revision).exists() {
-            let staged = self.files.stage(dir, &template.revision, &spec.encode_to_vec(), true);
+        if !matches!(self.template(&template.revision), Ok(Some(_))) {
+            let sealed = self.key.seal(template)?;
+            let staged = self.files.stage(dir, &template.revision, &sealed.encode_to_vec(), true);
             let written = staged.and_then(|()| self.files.publish(dir, &template.revision));
             written.map_err(disk("writing a template in", dir))?;
         }
@@ -261,7 +282,7 @@ impl Ledger {
                 return Err(LedgerError::Frame(format!("{:?} is no uid of a pod", a.uid)));
             }
             // A pod that is only to go needs no template.
-            if a.desired() != types::pod_spec::Desired::Removed && self.template(&a.template_revision)?.is_none() {
+            if a.desired() != types::pod_spec::Desired::Removed && !self.has_template(&a.template_revision) {
                 return Err(LedgerError::Frame(format!(
                     "pod {} names the template {:?}, which was not sent",
                     a.uid, a.template_revision

@@ -126,7 +126,7 @@ async fn run(config: Config, zygote: Zygote, identity: Option<Identity>, token: 
         node: session::Node {
             controller: config.controller.clone(),
             name: config.node.clone(),
-            advertise: config.advertise.or_else(|| Some(config.listen.ip()).filter(|ip| !ip.is_unspecified())),
+            advertise: session::configured_address(config.advertise, config.listen.ip()),
             port,
             boot_id,
             labels: config.labels.clone(),
@@ -175,5 +175,7 @@ async fn make_node(
         cgroups,
         bridge: config.bridge.clone(),
         id_start: config.id_start,
+        name: config.node.clone(),
+        address: session::own_address(config.advertise, config.listen.ip(), &config.controller).await,
     }))
 }

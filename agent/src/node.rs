@@ -5,10 +5,12 @@
 //! STATE/pods/<uid>/link               name of the host's end of its veth pair
 //! STATE/pods/<uid>/c/<container>/     u and w: the writable layer
 //! STATE/pods/<uid>/log/               logs of its containers
+//! STATE/pods/<uid>/{v,m}/             its volumes (see `volumes`)
 //! ```
 
 mod cache;
 mod clock;
+mod environment;
 mod exit;
 mod images;
 mod live;
@@ -18,6 +20,7 @@ mod probe;
 mod sandboxes;
 mod signals;
 mod start;
+mod volumes;
 
 pub use images::{spec_of_resolved, spec_of_stored};
 pub use locate::ViaController;
@@ -52,6 +55,10 @@ pub struct Setup {
     pub bridge: String,
     /// First host id of this node's pods.
     pub id_start: u32,
+    /// The node's name, for pods that ask for it.
+    pub name: String,
+    /// Where the node is reached, for pods that ask for it; `None`: not known.
+    pub address: Option<std::net::IpAddr>,
 }
 
 /// This machine.
@@ -108,6 +115,20 @@ impl Node {
     #[must_use]
     pub fn log_dir(&self, uid: &Uid) -> PathBuf {
         self.pod_dir(uid).join("log")
+    }
+
+    /// Removes a named volume with its data.
+    ///
+    /// # Errors
+    /// A name that is none; what the disk says.
+    pub async fn remove_volume(&self, namespace: &str, name: &str) -> Result<(), tonic::Status> {
+        let (state_dir, key) = (self.setup.state_dir.clone(), (namespace.to_owned(), name.to_owned()));
+        let removed = blocking(move || volumes::remove_named(&state_dir, &key.0, &key.1)).await;
+        let removed = removed.map_err(|trouble| tonic::Status::unavailable(trouble.message))?;
+        removed.map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidInput => tonic::Status::invalid_argument(e.to_string()),
+            _ => tonic::Status::internal(format!("removing volume {namespace}/{name}: {e}")),
+        })
     }
 
     fn pod_dir(&self, uid: &Uid) -> PathBuf {

@@ -211,6 +211,15 @@ impl node_server::Node for NodeApi {
         Err(Status::unimplemented("Stats is not built yet"))
     }
 
+    async fn remove_volume(
+        &self,
+        request: Request<strata_proto::node::RemoveVolumeRequest>,
+    ) -> Result<Response<strata_proto::node::RemoveVolumeResponse>, Status> {
+        let request = request.into_inner();
+        self.node.remove_volume(&request.namespace, &request.name).await?;
+        Ok(Response::new(strata_proto::node::RemoveVolumeResponse {}))
+    }
+
     async fn port_forward(
         &self,
         request: Request<Streaming<strata_proto::node::PortForwardInput>>,

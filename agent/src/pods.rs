@@ -199,6 +199,7 @@ impl<W: World> Shared<W> {
             revision: strata_model::RevisionName::default(),
             pod: strata_model::PodTemplate::default(),
             images: Vec::new(),
+            materials: Vec::new(),
         });
         let uid = Uid::from_trusted(a.uid.clone());
         Ok(PodSpec {

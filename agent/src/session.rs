@@ -61,6 +61,20 @@ pub struct Node {
     pub cgroup: String,
 }
 
+/// The address of this node that its settings name: `advertise`, else a `listen` that is one address.
+#[must_use]
+pub fn configured_address(advertise: Option<IpAddr>, listen: IpAddr) -> Option<IpAddr> {
+    advertise.or_else(|| Some(listen).filter(|ip| !ip.is_unspecified()))
+}
+
+/// The address at which this node is reached: the configured one, else the one from which it reaches the controller.
+pub async fn own_address(advertise: Option<IpAddr>, listen: IpAddr, controller: &str) -> Option<IpAddr> {
+    match configured_address(advertise, listen) {
+        Some(address) => Some(address),
+        None => stream::address_towards(controller).await.ok(),
+    }
+}
+
 /// Why a session cannot be had, ever.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {

@@ -135,6 +135,8 @@ pub trait Sandboxes: Send + Sync + 'static {
     fn remove(&self, uid: &Uid) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// Drops the pod's writable layers (its sandbox is gone). None is fine.
     fn discard(&self, uid: &Uid) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Removes the pod's scratch space: it goes for good. None is fine.
+    fn forget(&self, uid: &Uid) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// At the agent's start: clears away what belongs to none of these pods (cgroups, links).
     fn sweep(&self, keep: &[PodSpec]) -> impl Future<Output = Result<(), Trouble>> + Send;
 }

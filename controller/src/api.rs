@@ -17,11 +17,13 @@ mod pki;
 mod refusal;
 mod relay;
 mod select;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod tokens;
 mod validate;
 mod view;
+mod volumes;
 
 pub use images::record_image;
 pub use namespaces::ensure_default_namespace;
@@ -29,7 +31,9 @@ pub use node_clients::NodeClients;
 pub use pki::Pki;
 pub use refusal::{REASON_KEY, Refusal};
 pub use tokens::ensure_bootstrap_token;
+pub use volumes::remove_deleted_volumes;
 
+use crate::secrets::Vault;
 use std::{sync::Arc, time::Duration};
 use strata_proto::cluster::{cluster_server::ClusterServer, join_server::JoinServer, objects_server::ObjectsServer};
 use strata_store::{Change, Commit, Store, StoreError};
@@ -87,6 +91,8 @@ pub struct ApiState {
     pub pki: Pki,
     /// Channels to the agents' node API.
     pub nodes: NodeClients,
+    /// The cluster's key.
+    pub vault: Arc<Vault>,
     streams: Arc<Semaphore>,
     relays: Arc<Semaphore>,
     joins: Arc<Semaphore>,
@@ -97,12 +103,13 @@ impl ApiState {
     ///
     /// # Errors
     /// If the controller's own identity cannot be issued.
-    pub fn new(store: Store, pki: Pki) -> Result<Self, strata_transport::TransportError> {
+    pub fn new(store: Store, pki: Pki, vault: Arc<Vault>) -> Result<Self, strata_transport::TransportError> {
         let nodes = NodeClients::new(pki.controller_identity()?);
         Ok(Self {
             store,
             pki,
             nodes,
+            vault,
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
             relays: Arc::new(Semaphore::new(limits::RELAYS_MAX)),
             joins: Arc::new(Semaphore::new(limits::JOINS_MAX)),

@@ -1,6 +1,6 @@
 //! What loops and sessions share.
 
-use crate::sessions::Sessions;
+use crate::{secrets::Vault, sessions::Sessions};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -30,6 +30,8 @@ pub struct Control {
     pub store: Store,
     /// The settings.
     pub settings: ClusterSettings,
+    /// The cluster's key.
+    pub vault: Arc<Vault>,
     /// Open sessions of agents.
     pub sessions: Sessions,
     /// Wakes the node loop when a lease was made or renewed after silence.
@@ -47,7 +49,7 @@ pub struct Control {
 impl Control {
     /// A controller over a store. Leases of known nodes begin when the node loop starts.
     #[must_use]
-    pub fn new(store: Store, settings: ClusterSettings) -> Self {
+    pub fn new(store: Store, settings: ClusterSettings, vault: Arc<Vault>) -> Self {
         let commit_times = Arc::new(Histogram::default());
         let observed = commit_times.clone();
         store.observe_commits(move |took| observed.record(took));
@@ -57,6 +59,7 @@ impl Control {
             leases: Mutex::new(Leases::new(settings.leases)),
             store,
             settings,
+            vault,
             sessions: Sessions::default(),
             leases_changed: Notify::new(),
             admission: tokio::sync::Mutex::new(()),

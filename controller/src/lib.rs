@@ -21,5 +21,6 @@ pub mod edit;
 pub mod loops;
 pub mod metrics;
 pub mod objects;
+pub mod secrets;
 pub mod serve;
 pub mod sessions;

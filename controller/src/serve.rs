@@ -5,6 +5,7 @@ use crate::{
     config::{Config, ConfigError},
     control::{ClusterSettings, Control},
     loops, metrics,
+    secrets::{Vault, VaultError},
     sessions::{AGENT_MESSAGE_BYTES_MAX, DispatchService},
 };
 use std::{
@@ -59,6 +60,9 @@ pub enum ServeError {
     /// The join token.
     #[error("the bootstrap token: {0}")]
     Token(String),
+    /// The key of the secrets.
+    #[error(transparent)]
+    Secrets(#[from] VaultError),
     /// The port of the metrics.
     #[error("cannot listen on {address} for metrics: {source}; choose another address with `metrics_listen`")]
     Metrics {
@@ -138,14 +142,15 @@ pub async fn serve(
         leases: config.leases(),
     };
     let address = listener.local_addr().map_err(|e| ServeError::Serve(e.to_string()))?;
+    let vault = Arc::new(Vault::open(&config.state_dir, &store.snapshot())?);
     api::ensure_default_namespace(&store).await?;
     state.pki.ensure_admin_context(&config.state_dir, &config.endpoint(address))?;
     let token = api::ensure_bootstrap_token(&store, &state.pki, &config.state_dir).await;
     token.map_err(|e| ServeError::Token(e.to_string()))?;
     let metrics_listener = metrics::listen(config.metrics_listen).await?;
     let identity = state.pki.controller_identity()?;
-    let control = Arc::new(Control::new(store.clone(), settings));
-    let api_state = Arc::new(ApiState::new(store.clone(), state.pki)?);
+    let control = Arc::new(Control::new(store.clone(), settings, vault.clone()));
+    let api_state = Arc::new(ApiState::new(store.clone(), state.pki, vault)?);
     let incoming = server::serve(listener, &identity, ClientCerts::Optional, stop.clone().cancelled_owned())?;
     let routes = routes(&api_state, &control).await?;
     info!(%address, state_dir = %config.state_dir.display(), "serving");
@@ -157,6 +162,7 @@ pub async fn serve(
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
         ended = loops::run(control.clone(), stop.clone()) => ended.map_err(ServeError::from),
+        ended = api::remove_deleted_volumes(api_state.clone()) => ended.map_err(ServeError::from),
         error = store.failed() => Err(ServeError::Store(error)),
         error = metrics::serve(metrics_listener, control.clone()) => Err(ServeError::Serve(error)),
     };

@@ -5,6 +5,7 @@
 
 mod convert;
 pub mod document;
+mod redact;
 
 pub use convert::{BadObject, timestamp_ms, timestamp_now, timestamp_of_ms};
 

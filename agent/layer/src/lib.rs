@@ -16,12 +16,14 @@
 //!
 //! In: tar bytes, diff IDs, a user namespace. Out: layer files, mounts as descriptors, tar bytes for peers.
 
+pub mod bind;
 mod directories;
 mod erofs;
 mod error;
 mod hash;
 mod index;
 pub mod limits;
+pub mod memory;
 mod mount;
 mod overlay;
 mod reader;
@@ -36,5 +38,5 @@ pub use error::{LayerError, Result};
 pub use mount::MountMode;
 pub use reader::TarReader;
 pub use store::{Hold, LayerStore};
-pub use writable::{RootAttributes, discard_writable, prepare_writable};
+pub use writable::{RootAttributes, discard_writable, prepare_writable, remove_tree};
 pub use writer::{LayerWriter, Published};

@@ -113,6 +113,32 @@ pub fn discard_writable(directory: &Path) -> Result<()> {
     }
 }
 
+/// Removes a directory with all that a container has made in it, however deep. One that is not there is no error, so a broken-off removal
+/// can be repeated.
+///
+/// # Errors
+/// The I/O error; `EBUSY` if something is mounted in there.
+pub fn remove_tree(directory: &Path) -> Result<()> {
+    let fail = |error: Errno| LayerError::io("removing", directory, error);
+    let base = match open_directory(CWD, directory) {
+        Ok(base) => base,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(fail(error)),
+    };
+    let mut removal = Removal { base: base.as_fd(), moved: 0 };
+    // What lies too deep is moved up into the directory, and met there again.
+    loop {
+        let names = names(base.as_fd()).map_err(fail)?;
+        if names.is_empty() {
+            break;
+        }
+        for (name, _) in names {
+            removal.remove(base.as_fd(), &name, 0).map_err(fail)?;
+        }
+    }
+    std::fs::remove_dir(directory).map_err(|error| LayerError::io("removing", directory, error))
+}
+
 /// The beginning of the names of directories that were moved up to be removed.
 const MOVED: &[u8] = b".gone-";
 

@@ -1,6 +1,6 @@
 //! Sandboxes of this machine: made by the zygote, kept by their shims, bounded by cgroups.
 
-use super::{Node, blocking, exit, live, live::Live, lock, network::LINK, signals};
+use super::{Node, blocking, exit, live, live::Live, lock, network::LINK, signals, volumes};
 use crate::{
     timeline::Step,
     world::{Adopted, Clock, Events, PodSpec, Sandboxes, StartedContainer, Trouble},
@@ -164,8 +164,10 @@ impl Sandboxes for Node {
     }
 
     async fn discard(&self, uid: &Uid) -> Result<(), Trouble> {
-        let containers = self.pod_dir(uid).join("c");
+        let dir = self.pod_dir(uid);
         blocking(move || {
+            let containers = dir.join("c");
+            volumes::unmount(&dir).map_err(|e| Trouble::new("RemoveError", e.to_string()))?;
             let entries = match std::fs::read_dir(&containers) {
                 Ok(entries) => entries,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -182,10 +184,18 @@ impl Sandboxes for Node {
         .await?
     }
 
+    async fn forget(&self, uid: &Uid) -> Result<(), Trouble> {
+        let dir = self.pod_dir(uid);
+        blocking(move || volumes::forget(&dir)).await?.map_err(|e| Trouble::new("RemoveError", e.to_string()))
+    }
+
     async fn sweep(&self, keep: &[PodSpec]) -> Result<(), Trouble> {
         let keep: Vec<String> = keep.iter().map(|p| p.uid.to_string()).collect();
-        let cgroups = self.setup.cgroups.clone();
+        let (cgroups, state_dir) = (self.setup.cgroups.clone(), self.setup.state_dir.clone());
         blocking(move || {
+            if let Err(e) = volumes::sweep_named(&state_dir) {
+                tracing::warn!("removed volumes are still on the disk: {e}");
+            }
             for pod in cgroups.pods().into_iter().filter(|p| !keep.contains(p)) {
                 tracing::info!(pod, "removing what is left of a pod that is in no ledger");
                 PodCgroup::existing(&cgroups, &pod)?.remove()?;

@@ -1,9 +1,17 @@
 //! Starting a container: image and template to specification, plan, root, limits; then the shim.
 
-use super::{Node, blocking, exit, live::Live, lock, sandboxes::hostname};
+use super::{
+    Node, blocking,
+    environment::{Environment, Whereabouts, environment},
+    exit,
+    live::Live,
+    lock,
+    sandboxes::hostname,
+    volumes,
+};
 use crate::{
     timeline::Step,
-    world::{Clock, PodSpec, StartedContainer},
+    world::{Clock, Network, PodSpec, StartedContainer},
 };
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -19,7 +27,7 @@ use strata_runtime::{
     cgroup::{ContainerCgroup, Limits, PodCgroup},
     logs,
     plan::plan_init,
-    spec::{ContainerRequest, UserFiles, container_spec},
+    spec::{BindMount, ContainerRequest, UserFiles, container_spec},
 };
 
 /// Why a start failed: what it counts as, and the sentence.
@@ -58,14 +66,26 @@ impl Node {
         let (live_, pod_, container_, image_) = (live.clone(), pod.clone(), container.clone(), image.clone());
         let (facts, cgroups) = (self.facts.clone(), self.setup.cgroups.clone());
         let layers = self.setup.images.layers().clone();
+        let here = Whereabouts {
+            node: self.setup.name.clone(),
+            host_address: self.setup.address,
+            pod_address: self.pod_address(pod.address_index).map(Into::into),
+        };
+        let state_dir = self.setup.state_dir.clone();
         let request = blocking(move || {
             let name = container_.name.as_str();
             let pod_name = pod_.name.name.as_str();
             let timed = Step::begin(pod_name, "container: root");
             let root = make_root(&layers, &image_, &pod_.dir.join("c").join(name), &live_.userns)?;
             drop(timed);
+            let env = environment(&pod_, &container_, &here).map_err(|why| Failed(128, why))?;
+            let timed = Step::begin(pod_name, "container: volumes");
+            let mounts = volumes::mounts(&state_dir, &pod_, &container_, live_.userns.as_fd());
+            let mounts = mounts.map_err(|why| Failed(128, why))?;
+            drop(timed);
             let timed = Step::begin(pod_name, "container: specification and plan");
-            let spec = container_spec(&request(&pod_, &container_, &image_), &UserFiles::read(root.as_fd())?)?;
+            let wanted = request(&pod_, &container_, &image_, env, mounts.binds);
+            let spec = container_spec(&wanted, &UserFiles::read(root.as_fd())?)?;
             let plan = plan_init(&spec, &facts)?;
             drop(timed);
             let timed = Step::begin(pod_name, "container: cgroup");
@@ -80,7 +100,7 @@ impl Node {
                 plan,
                 overlay: root,
                 cgroups: cgroup.join_fds()?,
-                binds: Vec::new(),
+                binds: mounts.trees,
                 log_a: log_a.into(),
                 log_b: log_b.into(),
                 log_limit_bytes: logs::DEFAULT_LIMIT_BYTES,
@@ -120,14 +140,20 @@ fn make_root(layers: &LayerStore, image: &StoredImage, dir: &Path, userns: &Owne
 }
 
 /// What the container shall be: the template's word, else the pod's, else the image's.
-fn request(pod: &PodSpec, c: &Container, image: &StoredImage) -> ContainerRequest {
+fn request(
+    pod: &PodSpec,
+    c: &Container,
+    image: &StoredImage,
+    env: Environment,
+    mounts: Vec<BindMount>,
+) -> ContainerRequest {
     let template: &PodTemplate = &pod.template.pod;
     let (own, all) = (&c.security, &template.security);
     ContainerRequest {
         image: image.config.clone(),
-        command: c.command.clone(),
-        args: c.args.clone(),
-        env: c.env.clone(),
+        command: env.command,
+        args: env.args,
+        env: env.variables,
         working_dir: Some(c.working_dir.clone()).filter(|d| !d.is_empty()),
         user: own.run_as_user.or(all.run_as_user).map(|uid| uid.to_string()),
         run_as_group: own.run_as_group.or(all.run_as_group),
@@ -139,7 +165,7 @@ fn request(pod: &PodSpec, c: &Container, image: &StoredImage) -> ContainerReques
         allow_privilege_escalation: own.allow_privilege_escalation,
         tty: c.tty,
         hostname: hostname(pod),
-        mounts: Vec::new(),
+        mounts,
         open_files: None,
     }
 }

@@ -62,6 +62,7 @@ impl<W: World> Life<W> {
                 revision: strata_model::RevisionName::default(),
                 pod: PodTemplate::default(),
                 images: Vec::new(),
+                materials: Vec::new(),
             }),
             address_index: 0,
             attempt: 0,

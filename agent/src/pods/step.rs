@@ -128,6 +128,7 @@ impl<W: World> Life<W> {
         self.events = None;
         bounded("removing the sandbox", shared.world.remove(&self.uid)).await?;
         bounded("dropping the writable layers", shared.world.discard(&self.uid)).await?;
+        bounded("dropping the scratch space", shared.world.forget(&self.uid)).await?;
         let uid = self.uid.clone();
         let removed = tokio::task::spawn_blocking(move || shared.ledger.remove_pod(&uid)).await;
         removed

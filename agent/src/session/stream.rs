@@ -75,7 +75,7 @@ impl<W: World> Session<W> {
             match first.map_err(|s| End::Broken(format!("{}: {}", s.code(), s.message())))?.and_then(|m| m.message) {
                 Some(Down_::Welcome(welcome)) => welcome,
                 Some(Down_::Refused(refused)) => return Err(refusal(refused.reason, refused.message)),
-                other => return Err(End::Broken(format!("a welcome is expected first, not {other:?}"))),
+                _ => return Err(End::Broken("a welcome is expected first".into())),
             };
         if welcome.api_level == 0 || welcome.api_level > API_LEVEL {
             let message =
@@ -257,7 +257,7 @@ fn difference(told: &Inventory, now: &Inventory, status: &mut StatusBatch) {
 }
 
 /// The address of this machine that packets to the controller come from. Nothing is sent.
-async fn address_towards(controller: &str) -> std::io::Result<IpAddr> {
+pub(super) async fn address_towards(controller: &str) -> std::io::Result<IpAddr> {
     let socket = tokio::net::UdpSocket::bind("0.0.0.0:0").await?;
     socket.connect(controller).await?;
     Ok(socket.local_addr()?.ip())

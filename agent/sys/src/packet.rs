@@ -18,7 +18,7 @@ use rustix::net::{
 /// Longest message, in bytes; a socket's default send buffer holds it.
 pub const MAX_MESSAGE_BYTES: usize = 160 * 1024;
 /// Most descriptors in one message.
-pub const MAX_FDS: usize = 32;
+pub const MAX_FDS: usize = 64;
 /// Connections waiting to be accepted.
 const BACKLOG: i32 = 16;
 

@@ -29,6 +29,13 @@ pub enum Lack {
     Unschedulable,
     /// The pod was made for another node.
     OtherNode,
+    /// A volume of the pod is elsewhere.
+    Volume {
+        /// Which.
+        volume: String,
+        /// Where it is.
+        node: NodeName,
+    },
 }
 
 /// Why a shape fits nowhere: nodes counted by the first thing they lack.
@@ -118,6 +125,9 @@ impl Explanation {
             Lack::Label { key, value } => write!(f, "{} not match {key}={value}", word("does", "do")),
             Lack::NotReady => write!(f, "{} not ready", word("is", "are")),
             Lack::Unschedulable => write!(f, "{} closed for new pods", word("is", "are")),
+            Lack::Volume { volume, node } => {
+                write!(f, "{} not have volume {volume}, which is on {node}", word("does", "do"))
+            }
             Lack::OtherNode => {
                 let only = self.only.as_ref().map_or("", NodeName::as_str);
                 write!(f, "{} not {only}, for which the pod was made", word("is", "are"))

@@ -10,6 +10,9 @@ pub(crate) fn lack_of(slot: &Slot, shape: &Shape) -> Option<Lack> {
     {
         return Some(Lack::OtherNode);
     }
+    if let Some((volume, node)) = shape.volumes.iter().find(|(_, node)| *node != slot.name) {
+        return Some(Lack::Volume { volume: volume.clone(), node: node.clone() });
+    }
     if !slot.ready {
         return Some(Lack::NotReady);
     }

@@ -56,6 +56,8 @@ pub struct Shape {
     pub workload: Option<ObjectName>,
     /// The one node it may go to, if it was made for one.
     pub node: Option<NodeName>,
+    /// Its volumes that are somewhere already, and where: it goes there.
+    pub volumes: Vec<(alloc::string::String, NodeName)>,
 }
 
 impl Shape {

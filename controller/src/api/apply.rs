@@ -2,7 +2,7 @@
 
 mod marks;
 
-use super::{ApiState, Refusal, limits, namespaces, validate};
+use super::{ApiState, Refusal, limits, namespaces, storage, validate};
 use strata_proto::{
     BadObject,
     cluster::{ApplyRequest, ApplyResponse, apply_response::Outcome},
@@ -30,11 +30,16 @@ pub(super) async fn apply(state: &ApiState, request: ApplyRequest, trace: &str) 
         let mut changes = Vec::new();
         if is_namespaced(key.kind) {
             changes.push(namespaces::require(&snapshot, &key.namespace)?);
+            storage::allowed(&snapshot, &wanted)?;
         }
         if request.create_only && present.is_some() {
             return Err(Refusal::new(Code::AlreadyExists, "AlreadyExists", format!("{key} is there already")));
         }
         let birth = Birth { uid: uuid::Uuid::now_v7().to_string(), created: timestamp_now() };
+        let mut wanted = wanted.clone();
+        let uid = present.as_ref().map_or(&birth.uid, |p| &crate::objects::meta(p).uid);
+        let sealed = state.vault.seal(&mut wanted, present.as_deref(), uid);
+        sealed.map_err(|e| Refusal::new(Code::Internal, "NotSealed", format!("{key}: {e}")))?;
         let (mut object, outcome) = decide_apply(&wanted, present.as_deref(), birth)?;
         if request.dry_run || outcome == Outcome::Unchanged {
             return Ok(ApplyResponse { object: Some(object), outcome: outcome.into(), warnings: vec![] });
@@ -181,15 +186,21 @@ fn changed_kind(wanted: &Object, present: &Object) -> Result<object::Kind, Refus
         }
         // Only labels and annotations of an image are people's.
         (Some(object::Kind::Image(_)), Some(old @ object::Kind::Image(_))) => Ok(old),
-        (Some(new @ object::Kind::Namespace(_)), Some(object::Kind::Namespace(_)))
-        | (Some(new @ object::Kind::Config(_)), Some(object::Kind::Config(_)))
-        | (Some(new @ object::Kind::Secret(_)), Some(object::Kind::Secret(_))) => Ok(new),
+        (Some(new @ object::Kind::Namespace(_)), Some(object::Kind::Namespace(_))) => Ok(new),
+        (Some(object::Kind::Config(new)), Some(object::Kind::Config(old))) => {
+            storage::same_if_immutable(old.spec.as_ref().is_some_and(|s| s.immutable), new == old)?;
+            Ok(object::Kind::Config(new))
+        }
+        (Some(object::Kind::Secret(new)), Some(object::Kind::Secret(old))) => {
+            storage::same_if_immutable(old.spec.as_ref().is_some_and(|s| s.immutable), new == old)?;
+            Ok(object::Kind::Secret(new))
+        }
         (Some(object::Kind::Service(new)), Some(object::Kind::Service(mut old))) => {
             old.spec = new.spec;
             Ok(object::Kind::Service(old))
         }
         (Some(object::Kind::Volume(new)), Some(object::Kind::Volume(mut old))) => {
-            old.spec = new.spec;
+            old.spec = Some(storage::changed_volume(new.spec.unwrap_or_default(), old.spec.unwrap_or_default())?);
             Ok(object::Kind::Volume(old))
         }
         _ => Err(Refusal::invalid("kind: cannot be applied")),

@@ -1,6 +1,6 @@
 //! Delete: workloads and pods are marked and their owners finish it; everything else goes at once.
 
-use super::{ApiState, Refusal, StoreErrorOrTimeout, apply, images, limits, namespaces, validate};
+use super::{ApiState, Refusal, StoreErrorOrTimeout, apply, images, limits, namespaces, validate, volumes};
 use strata_proto::{
     cluster::{DeleteRequest, DeleteResponse},
     document::kind_word,
@@ -34,6 +34,13 @@ pub(super) async fn delete(state: &ApiState, request: DeleteRequest) -> Result<D
                 meta.deleted = Some(timestamp_now());
                 state.commit(vec![Change::put(marked, condition)]).await
             }
+            Some(object::Kind::Volume(_)) if object.meta.as_ref().is_some_and(|m| m.deleted.is_some()) => {
+                return Ok(DeleteResponse { object: Some((*object).clone()) });
+            }
+            Some(object::Kind::Volume(_)) => match volumes::delete(state, &object).await {
+                Err(refusal) if refusal.reason == "Conflict" => continue,
+                result => return result.map(|o| DeleteResponse { object: Some(o) }),
+            },
             Some(object::Kind::Namespace(_)) => match namespaces::delete(state, &object).await {
                 Err(refusal) if refusal.reason == "Conflict" => continue,
                 result => return result.map(|o| DeleteResponse { object: Some(o) }),

@@ -65,20 +65,22 @@ pub(super) async fn delete(state: &ApiState, object: &Object) -> Result<Object, 
     marked.meta.get_or_insert_default().deleted = Some(timestamp_now());
     let commit = state.commit(vec![Change::put(marked, Condition::Revision(meta.revision))]).await?;
     let snapshot = state.store.snapshot();
-    let left = [Kind::Workload, Kind::Pod, Kind::Event].map(|kind| snapshot.list(kind, Some(&meta.name)).count());
+    let left = [Kind::Workload, Kind::Pod, Kind::Volume].map(|kind| snapshot.list(kind, Some(&meta.name)).count());
     let revision = Condition::Revision(commit.revision);
-    if left[0] + left[1] > 0 {
+    if left.iter().sum::<usize>() > 0 {
         state.commit(vec![Change::put(object.clone(), revision)]).await?;
         return Err(Refusal::precondition(
             "NotEmpty",
             format!(
-                "namespace {} still has {} workloads and {} pods: delete them first (`ctl delete -n {0} ...`)",
-                meta.name, left[0], left[1]
+                "namespace {} still has {} workloads, {} pods and {} volumes: delete them first (`ctl delete -n {0} ...`)",
+                meta.name, left[0], left[1], left[2]
             ),
         ));
     }
     let mut changes = vec![Change::delete(key(&meta.name), revision)];
-    changes.extend(snapshot.list(Kind::Event, Some(&meta.name)).map(|e| Change::delete(Key::of(&e), Condition::None)));
+    for kind in [Kind::Config, Kind::Secret, Kind::Event] {
+        changes.extend(snapshot.list(kind, Some(&meta.name)).map(|o| Change::delete(Key::of(&o), Condition::None)));
+    }
     // Events are many at most; they go with their namespace as far as one commit takes them, the rest age out.
     changes.truncate(strata_store::limits::COMMIT_CHANGES_MAX);
     let commit = state.commit(changes).await?;

@@ -1,6 +1,7 @@
 //! The uniform object API.
 
 use super::{ApiState, Refusal, apply, delete, validate, view};
+use crate::secrets::redact;
 use std::sync::Arc;
 use strata_proto::{
     cluster::{
@@ -32,14 +33,17 @@ impl Objects for ObjectsService {
             // This process exports no spans; the next may.
             trace = parent;
         }
-        Ok(Response::new(apply::apply(&self.0, request, &trace).instrument(span).await?))
+        let mut answer = apply::apply(&self.0, request, &trace).instrument(span).await?;
+        answer.object.iter_mut().for_each(redact);
+        Ok(Response::new(answer))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<Object>, Status> {
         let request = request.into_inner();
         let key = validate::key(request.kind, &request.namespace, &request.name)?;
-        let object = self.0.store.snapshot().get(&key).ok_or_else(|| Refusal::not_found(&key))?;
-        Ok(Response::new((*object).clone()))
+        let snapshot = self.0.store.snapshot();
+        let object = snapshot.get(&key).ok_or_else(|| Refusal::not_found(&key))?;
+        Ok(Response::new(view::Shown::new(&snapshot, key.kind, &key.namespace).of(&object)))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
@@ -51,6 +55,8 @@ impl Objects for ObjectsService {
     }
 
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<DeleteResponse>, Status> {
-        Ok(Response::new(delete::delete(&self.0, request.into_inner()).await?))
+        let mut answer = delete::delete(&self.0, request.into_inner()).await?;
+        answer.object.iter_mut().for_each(redact);
+        Ok(Response::new(answer))
     }
 }

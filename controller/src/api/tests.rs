@@ -37,7 +37,7 @@ impl Cluster {
         ensure_default_namespace(&store).await.unwrap();
         let pki = Pki::of(Ca::create().unwrap()).unwrap();
         let identity = pki.controller_identity().unwrap();
-        let state = Arc::new(ApiState::new(store, pki).unwrap());
+        let state = Arc::new(ApiState::new(store, pki, Arc::new(crate::secrets::Vault::of_key(&[1; 32]))).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = oneshot::channel();

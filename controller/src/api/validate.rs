@@ -73,9 +73,19 @@ pub(super) fn normalise(mut object: Object) -> Result<Object, Refusal> {
                 );
             }
         }
-        Some(
-            object::Kind::Service(_) | object::Kind::Volume(_) | object::Kind::Config(_) | object::Kind::Secret(_),
-        ) => {
+        Some(object::Kind::Config(c)) => {
+            meta.check(true)?;
+            c.spec.get_or_insert_default().check()?;
+        }
+        Some(object::Kind::Secret(s)) => {
+            meta.check(true)?;
+            s.spec.get_or_insert_default().check()?;
+        }
+        Some(object::Kind::Volume(v)) => {
+            meta.check(true)?;
+            v.spec.get_or_insert_default();
+        }
+        Some(object::Kind::Service(_)) => {
             meta.check(true)?;
         }
         Some(object::Kind::Node(_)) => meta.check(false)?,

@@ -1,6 +1,7 @@
 //! List and Watch: streams of what is there and of what changes.
 
-use super::{ApiState, Refusal, limits};
+use super::{ApiState, Refusal, limits, volumes};
+use crate::secrets::redact;
 use futures::{Stream, StreamExt as _, stream};
 use prost::Message as _;
 use std::{collections::HashMap, pin::Pin, sync::Arc};
@@ -9,7 +10,7 @@ use strata_proto::{
     document::is_namespaced,
     types::{Kind, Object, object, pod_spec::Desired},
 };
-use strata_store::WatchEnd;
+use strata_store::{Key, Snapshot, WatchEnd};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, MissedTickBehavior, interval_at},
@@ -30,20 +31,45 @@ pub(super) fn list(state: &ApiState, request: &ListRequest) -> Result<BoxStream<
         .list(kind, namespace)
         .filter(|o| has_labels(o, &request.labels) && (request.ended || !has_left(o)))
         .collect();
-    let portions =
-        stream::unfold((objects.into_iter().peekable(), false, permit), move |(mut rest, sent, permit)| async move {
-            if sent && rest.peek().is_none() {
-                return None;
-            }
-            let (mut objects, mut bytes) = (Vec::new(), 0);
-            while objects.len() < limits::LIST_PORTION_OBJECTS && bytes < limits::LIST_PORTION_BYTES {
-                let Some(object) = rest.next() else { break };
-                bytes += object.encoded_len();
-                objects.push((*object).clone());
-            }
-            Some((Ok(ListResponse { revision, objects }), (rest, true, permit)))
-        });
+    let shown = Shown::new(&snapshot, kind, namespace.unwrap_or_default());
+    let start = (objects.into_iter().peekable(), false, permit, shown);
+    let portions = stream::unfold(start, move |(mut rest, sent, permit, shown)| async move {
+        if sent && rest.peek().is_none() {
+            return None;
+        }
+        let (mut objects, mut bytes) = (Vec::new(), 0);
+        while objects.len() < limits::LIST_PORTION_OBJECTS && bytes < limits::LIST_PORTION_BYTES {
+            let Some(object) = rest.next() else { break };
+            bytes += object.encoded_len();
+            objects.push(shown.of(&object));
+        }
+        Some((Ok(ListResponse { revision, objects }), (rest, true, permit, shown)))
+    });
     Ok(Box::pin(portions))
+}
+
+/// How answers show objects: without what is secret, with what is computed when asked.
+pub(super) struct Shown {
+    volume_users: HashMap<Key, Vec<String>>,
+}
+
+impl Shown {
+    /// Of objects of this kind; `namespace` "" = of all.
+    pub fn new(snapshot: &Snapshot, kind: Kind, namespace: &str) -> Self {
+        let volume_users = if kind == Kind::Volume { volumes::users(snapshot, namespace) } else { HashMap::new() };
+        Self { volume_users }
+    }
+
+    /// One of them.
+    pub fn of(&self, object: &Object) -> Object {
+        let key = Key::of(object);
+        let mut object = object.clone();
+        redact(&mut object);
+        if let Some(object::Kind::Volume(volume)) = &mut object.kind {
+            volume.status.get_or_insert_default().pods = self.volume_users.get(&key).cloned().unwrap_or_default();
+        }
+        object
+    }
 }
 
 fn stream_permit(state: &ApiState) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -117,9 +143,11 @@ impl Watching {
             let namespace_fits =
                 self.namespace.is_empty() || !is_namespaced(event.key.kind) || self.namespace == event.key.namespace;
             if kind_fits && namespace_fits {
+                let mut object = Object::clone(&event.object);
+                redact(&mut object);
                 return Some(Ok(WatchResponse {
                     revision: event.revision,
-                    object: Some((*event.object).clone()),
+                    object: Some(object),
                     deleted: event.deleted,
                     bookmark: false,
                 }));

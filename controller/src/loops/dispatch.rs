@@ -4,6 +4,7 @@ use super::{Batch, Feed};
 use crate::{
     control::Control,
     objects::{meta, node_spec, node_status, pod_spec, pod_status, template_key, template_spec},
+    secrets::Vault,
     sessions::Link,
 };
 use std::{
@@ -185,7 +186,7 @@ impl Dispatching {
             open.peers_version = self.peers_version;
         }
         match self.sets.get(node) {
-            Some(set) => send_frame(&self.control.store.snapshot(), &link, &mut open.session, set),
+            Some(set) => send_frame(&self.control, &link, &mut open.session, set),
             None => true,
         }
     }
@@ -195,7 +196,8 @@ fn message(message: controller_message::Message) -> ControllerMessage {
     ControllerMessage { message: Some(message) }
 }
 
-fn send_frame(snapshot: &Snapshot, link: &Link, session: &mut Session, set: &AssignmentSet) -> bool {
+fn send_frame(control: &Control, link: &Link, session: &mut Session, set: &AssignmentSet) -> bool {
+    let (snapshot, vault) = (&control.store.snapshot(), &control.vault);
     session.acknowledge(link.acknowledged());
     if link.take_resync() {
         session.resync();
@@ -209,7 +211,7 @@ fn send_frame(snapshot: &Snapshot, link: &Link, session: &mut Session, set: &Ass
             generation,
             pods: pods.iter().map(|a| assigned(snapshot, a)).collect(),
             removed: vec![],
-            templates: wire_templates(snapshot, &templates),
+            templates: wire_templates(snapshot, vault, &templates),
         },
         Frame::Delta { base, generation, pods, removed, templates } => wire::Assignments {
             full: false,
@@ -217,7 +219,7 @@ fn send_frame(snapshot: &Snapshot, link: &Link, session: &mut Session, set: &Ass
             generation,
             pods: pods.iter().map(|a| assigned(snapshot, a)).collect(),
             removed: removed.iter().map(ToString::to_string).collect(),
-            templates: wire_templates(snapshot, &templates),
+            templates: wire_templates(snapshot, vault, &templates),
         },
     };
     debug!(
@@ -258,14 +260,30 @@ fn assigned(snapshot: &Snapshot, a: &Assignment) -> wire::Assignment {
     }
 }
 
-fn wire_templates(snapshot: &Snapshot, revisions: &[RevisionName]) -> Vec<wire::Template> {
+fn wire_templates(snapshot: &Snapshot, vault: &Vault, revisions: &[RevisionName]) -> Vec<wire::Template> {
     let one = |revision: &RevisionName| {
         let found: Option<types::TemplateSpec> =
             snapshot.get(&template_key(revision.as_str())).and_then(|o| template_spec(&o).cloned());
         if found.is_none() {
             error!(%revision, "a pod names a template that is not in the store");
         }
-        found.map(|spec| wire::Template { revision: revision.to_string(), spec: Some(spec), secrets: vec![] })
+        found.map(|mut spec| {
+            let secrets = open_secrets(vault, revision, &mut spec);
+            wire::Template { revision: revision.to_string(), spec: Some(spec), secrets }
+        })
     };
     revisions.iter().filter_map(one).collect()
+}
+
+/// The secrets of a template in clear, taken out of its materials: only a node that runs a pod of it gets here.
+fn open_secrets(vault: &Vault, revision: &RevisionName, spec: &mut types::TemplateSpec) -> Vec<wire::SecretContent> {
+    let mut secrets = Vec::new();
+    for material in spec.materials.iter_mut().filter(|m| !m.sealed.is_empty()) {
+        match vault.content(material) {
+            Ok(content) => secrets.push(content),
+            Err(error) => error!(%revision, secret = material.name, %error, "a secret of a template does not open"),
+        }
+        material.sealed.clear();
+    }
+    secrets
 }

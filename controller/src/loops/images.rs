@@ -5,6 +5,7 @@
 //! change of the template.
 
 mod answers;
+mod materials;
 mod template;
 
 use super::{Batch, Feed, RETRY};
@@ -18,15 +19,18 @@ use crate::{
     sessions::{ResolveError, events},
 };
 use answers::{Answer, Answers};
+use materials::Users;
+use prost::Message as _;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
+use strata_model::limits::OBJECT_BYTES_MAX;
 use strata_proto::types::{
     self, ImageSpec, Kind, Object, PodTemplate, container::PullPolicy, event_spec::Severity, object,
 };
-use strata_store::{Change, Condition, Key, Op, StoreError};
+use strata_store::{Change, Condition, Key, Op, Snapshot, StoreError};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep_until},
@@ -37,6 +41,8 @@ use tracing::{info, warn};
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Questions under way at the same time.
 pub const QUESTIONS_MAX: usize = 64;
+/// What the envelope of a template may take of the bound of an object.
+const ENVELOPE_BYTES: usize = 4096;
 
 /// Something whose template has unresolved images.
 #[derive(Debug, Default)]
@@ -52,6 +58,8 @@ struct Images {
     control: Arc<Control>,
     dirty: BTreeSet<Key>,
     waiting: BTreeMap<Key, Waiting>,
+    /// Who has to be looked at when a config or secret changes.
+    users: Users,
     answers: Answers,
     questions: JoinSet<(String, Result<ImageSpec, ResolveError>)>,
     turn: usize,
@@ -68,6 +76,7 @@ pub async fn run(control: Arc<Control>) -> Result<(), StoreError> {
         control,
         dirty: BTreeSet::new(),
         waiting: BTreeMap::new(),
+        users: Users::default(),
         answers: Answers::default(),
         questions: JoinSet::new(),
         turn: 0,
@@ -123,7 +132,13 @@ fn wanted(object: &Object) -> Option<Wanted> {
         Some(object::Kind::Pod(_)) => {
             let spec = pod_spec(object);
             let resolved = !spec.template_revision.is_empty();
-            Some(Wanted { template: spec.template.clone()?, generation, revision: String::new(), resolved })
+            let mut template = spec.template.clone()?;
+            // What the pod can refer to as its own (metadata.labels) is what its record says.
+            if template.labels.is_empty() && template.annotations.is_empty() && materials::names_fields(&template) {
+                template.labels.clone_from(&meta(object).labels);
+                template.annotations.clone_from(&meta(object).annotations);
+            }
+            Some(Wanted { template, generation, revision: String::new(), resolved })
         }
         _ => None,
     }
@@ -140,18 +155,26 @@ impl Images {
                             .filter(|o| wanted(o).is_some_and(|w| !w.resolved))
                             .map(|o| Key::of(&o)),
                     );
+                    for object in snapshot.list(kind, None) {
+                        self.note_materials(&snapshot, &object);
+                    }
                 }
+                // A config may have changed while nobody looked.
+                self.dirty.extend(self.users.all().cloned());
                 self.ready = self.control.sessions.connected().into_iter().collect();
             }
             Batch::Changes(events) => {
+                let snapshot = self.control.store.snapshot();
                 for event in events {
                     match event.key.kind {
                         Kind::Workload | Kind::Pod if event.deleted => {
                             self.waiting.remove(&event.key);
+                            self.users.set(&event.key, BTreeSet::new());
                         }
                         // Pods of workloads bring no template of their own.
                         Kind::Pod if pod_spec(&event.object).template.is_none() => {}
                         Kind::Workload | Kind::Pod => {
+                            self.note_materials(&snapshot, &event.object);
                             let known = self.waiting.get(&event.key);
                             // Its own status tells nothing new about what it waits for.
                             let news = wanted(&event.object)
@@ -161,12 +184,26 @@ impl Images {
                             }
                         }
                         Kind::Image => self.wake(&event.key.name),
+                        Kind::Config | Kind::Secret => self.dirty.extend(self.users.of(&event.key).cloned()),
                         Kind::Node => self.see_node(&event.key.name),
                         _ => {}
                     }
                 }
             }
         }
+    }
+
+    /// Keeps up to date whom a change of a config or secret concerns: a workload always, a pod by hand until it has its template.
+    fn note_materials(&mut self, snapshot: &Snapshot, object: &Object) {
+        let names = match wanted(object) {
+            Some(w) if !w.resolved || !w.revision.is_empty() => {
+                let revision = (!w.revision.is_empty()).then(|| snapshot.get(&template_key(&w.revision))).flatten();
+                let revision = revision.as_deref().and_then(template_spec);
+                materials::keys(&meta(object).namespace, &w.template, revision)
+            }
+            _ => BTreeSet::new(),
+        };
+        self.users.set(&Key::of(object), names);
     }
 
     /// A node that has come may know what others could not be asked about.
@@ -210,18 +247,24 @@ impl Images {
     /// Looks at one object. False if it has to be done again.
     async fn work(&mut self, key: &Key) -> Result<bool, StoreError> {
         let snapshot = self.control.store.snapshot();
-        let Some((object, wanted)) =
-            snapshot.get(key).and_then(|o| wanted(&o).map(|w| (o, w))).filter(|(_, w)| !w.resolved)
-        else {
+        let Some((object, wanted)) = snapshot.get(key).and_then(|o| wanted(&o).map(|w| (o, w))) else {
             self.waiting.remove(key);
             return Ok(true);
         };
         let old = (!wanted.revision.is_empty()).then(|| snapshot.get(&template_key(&wanted.revision))).flatten();
-        if let Some(old) = old.as_deref().and_then(template_spec)
+        let old = old.as_deref().and_then(template_spec);
+        if wanted.resolved {
+            self.waiting.remove(key);
+            return match old {
+                Some(old) => self.follow(&snapshot, &object, &wanted, old).await,
+                None => Ok(true),
+            };
+        }
+        if let Some(old) = old
             && template::is_same(old, &wanted.template)
         {
             self.waiting.remove(key);
-            return self.finish(&object, wanted.generation, &wanted.revision, None).await;
+            return self.keep(&snapshot, &object, &wanted, old).await;
         }
         let waiting = self.waiting.entry(key.clone()).or_default();
         if waiting.generation != wanted.generation {
@@ -251,7 +294,16 @@ impl Images {
         }
         waiting.names.clone_from(&names);
         if names.is_empty() {
-            let spec = template::pinned(&wanted.template, &found);
+            let known = old.map_or(&[][..], |o| &o.materials);
+            let namespace = &meta(&object).namespace;
+            let materials = materials::collect(&self.control.vault, &snapshot, namespace, &wanted.template, known);
+            let spec = match materials {
+                Ok(materials) => types::TemplateSpec { materials, ..template::pinned(&wanted.template, &found) },
+                Err(trouble) => return self.tell(&object, Some(trouble)).await,
+            };
+            if let Some(trouble) = too_big(&spec) {
+                return self.tell(&object, Some(trouble)).await;
+            }
             let done = self.finish(&object, wanted.generation, &spec.revision_name(), Some(spec)).await?;
             if done {
                 self.waiting.remove(key);
@@ -269,6 +321,53 @@ impl Images {
             }
         }
         self.tell(&object, trouble).await
+    }
+
+    /// A workload whose template has not changed: its configs and secrets may have.
+    async fn follow(
+        &self,
+        snapshot: &Snapshot,
+        object: &Object,
+        wanted: &Wanted,
+        old: &types::TemplateSpec,
+    ) -> Result<bool, StoreError> {
+        match materials::changed(&self.control.vault, snapshot, &meta(object).namespace, old) {
+            Ok(None) => Ok(true),
+            Ok(Some(materials)) => {
+                let spec = types::TemplateSpec { materials, ..old.clone() };
+                let (revision, trouble) = (spec.revision_name(), too_big(&spec));
+                if trouble.is_some() {
+                    return self.tell(object, trouble).await;
+                }
+                if has_failed(object, &revision) {
+                    return Ok(true);
+                }
+                info!(object = %Key::of(object), revision, "a config or secret has changed");
+                self.finish(object, wanted.generation, &revision, Some(spec)).await
+            }
+            Err(trouble) => self.tell(object, Some(trouble)).await,
+        }
+    }
+
+    /// A new generation with the template as it was.
+    async fn keep(
+        &self,
+        snapshot: &Snapshot,
+        object: &Object,
+        wanted: &Wanted,
+        old: &types::TemplateSpec,
+    ) -> Result<bool, StoreError> {
+        match materials::changed(&self.control.vault, snapshot, &meta(object).namespace, old) {
+            Ok(Some(materials)) => {
+                let spec = types::TemplateSpec { materials, ..old.clone() };
+                match too_big(&spec) {
+                    None => self.finish(object, wanted.generation, &spec.revision_name(), Some(spec)).await,
+                    trouble => self.tell(object, trouble).await,
+                }
+            }
+            Ok(None) => self.finish(object, wanted.generation, &wanted.revision, None).await,
+            Err(trouble) => self.tell(object, Some(trouble)).await,
+        }
     }
 
     /// Asks a node about a name, unless that is under way or was tried lately; then what came of it.
@@ -373,6 +472,24 @@ impl Images {
         changes.push(changed(updated, keep));
         Ok(matches!(commit_or_retry(&self.control.store, changes).await?, Done::Committed(_)))
     }
+}
+
+/// Why a template cannot be stored.
+fn too_big(spec: &types::TemplateSpec) -> Option<ResolveError> {
+    let (bytes, most) = (spec.encoded_len(), OBJECT_BYTES_MAX - ENVELOPE_BYTES);
+    (bytes > most).then(|| ResolveError {
+        reason: "TemplateTooBig".to_owned(),
+        message: format!(
+            "the template with its configs and secrets has {bytes} bytes, the limit is {most}: name fewer or smaller ones"
+        ),
+    })
+}
+
+/// Whether the rollout of this revision has failed and the spec has not changed since.
+fn has_failed(object: &Object, revision: &str) -> bool {
+    let status = workload_status(object);
+    status.failed_generation == meta(object).generation
+        && status.history.iter().any(|r| r.revision == revision && !r.complete)
 }
 
 /// The replicas a workload asks for; `None` where the nodes decide.

@@ -1,5 +1,7 @@
 //! Pods to nodes: gives every pod that has a template and no place a node and an address there, in one conditional commit.
 
+mod volumes;
+
 use super::{Batch, Feed, RETRY, RETRY_FULL};
 use crate::{
     control::Control,
@@ -22,15 +24,20 @@ use strata_proto::{
 use strata_scheduler::{Occupant, Placement, Request, Scheduler, Shape};
 use strata_store::{Event, Key, Snapshot, StoreError};
 use tracing::{Instrument as _, Span, info, info_span, warn};
+use volumes::PodVolumes;
+
+pub use volumes::names as volume_names;
 
 /// Pods that are placed with one commit.
 pub const PLACE_MAX: usize = 500;
+/// Volumes that are named in one commit.
+pub const VOLUMES_PER_COMMIT: usize = 200;
 
 struct Schedule {
     control: Arc<Control>,
     scheduler: Scheduler,
-    /// What a template asks of a node. Templates never change.
-    templates: HashMap<String, Arc<Shape>>,
+    /// What a template asks of a node, and the volumes it names. Templates never change.
+    templates: HashMap<String, Arc<(Shape, Vec<String>)>>,
     /// Pods that wait and have not been looked at since something changed for them.
     due: BTreeSet<Key>,
     /// Pods that fit nowhere; looked at again when something is freed.
@@ -99,6 +106,8 @@ impl Schedule {
                     self.templates.remove(&event.key.name);
                     false
                 }
+                // One that is new, or has a place now: pods may wait for it.
+                Kind::Volume => !event.deleted && meta(&event.object).deleted.is_none(),
                 _ => false,
             };
         }
@@ -158,9 +167,10 @@ impl Schedule {
             let shape = Shape { selector: template.pod.node_selector.clone(), ..Shape::default() }
                 .with_resources(template.pod.requests())
                 .with_layers(template.images.iter().flat_map(|i| &i.layers));
-            self.templates.insert(spec.template_revision.clone(), Arc::new(shape));
+            let volumes = template_spec(&found)?.pod.as_ref().map(volumes::names).unwrap_or_default();
+            self.templates.insert(spec.template_revision.clone(), Arc::new((shape, volumes)));
         }
-        let shape = Shape::clone(self.templates.get(&spec.template_revision)?);
+        let shape = self.templates.get(&spec.template_revision)?.0.clone();
         let named = |name: &str| (!name.is_empty()).then(|| name.to_owned());
         Some(Shape {
             workload: named(&spec.workload).map(|w| ObjectName::new(meta(object).namespace.clone(), w)),
@@ -169,34 +179,62 @@ impl Schedule {
         })
     }
 
+    /// The volumes of a pod whose shape is known.
+    fn volumes(&self, snapshot: &Snapshot, object: &Object) -> Result<PodVolumes, String> {
+        let known = self.templates.get(&pod_spec(object).template_revision);
+        PodVolumes::look(snapshot, &meta(object).namespace, known.map_or(&[], |k| &k.1))
+    }
+
     /// Places what is due. Answers when to try again what could not be committed.
     async fn place(&mut self) -> Result<Option<Duration>, StoreError> {
         while !self.due.is_empty() {
             let snapshot = self.control.store.snapshot();
             let keys: Vec<Key> = self.due.iter().take(PLACE_MAX).cloned().collect();
             let mut pods: Vec<(Arc<Object>, Request)> = Vec::new();
+            let mut pods_volumes: Vec<PodVolumes> = Vec::new();
+            let mut changes = Vec::new();
+            // Volumes that get their place in this round: whoever shares one comes after.
+            let mut new_volumes: BTreeSet<Key> = BTreeSet::new();
+            let mut later: BTreeSet<Key> = BTreeSet::new();
             for key in &keys {
                 let Some(object) = snapshot.get(key) else { continue };
                 if pod_spec(&object).address_index > 0 || meta(&object).deleted.is_some() {
                     continue;
                 }
                 if let Some(shape) = self.shape(&snapshot, &object) {
+                    let volumes = match self.volumes(&snapshot, &object) {
+                        Ok(volumes) => volumes,
+                        Err(why) => {
+                            self.waiting.insert(key.clone());
+                            changes.extend(waits(&object, "VolumeNotFound", why));
+                            continue;
+                        }
+                    };
+                    let unbound: Vec<Key> = volumes.unbound().collect();
+                    let full = !new_volumes.is_empty() && new_volumes.len() + unbound.len() > VOLUMES_PER_COMMIT;
+                    if full || unbound.iter().any(|v| new_volumes.contains(v)) {
+                        later.insert(key.clone());
+                        continue;
+                    }
+                    new_volumes.extend(unbound);
                     let uid = Uid::from_trusted(meta(&object).uid.clone());
-                    pods.push((object, Request { uid, shape }));
+                    pods.push((object, Request { uid, shape: Shape { volumes: volumes.bound(), ..shape } }));
+                    pods_volumes.push(volumes);
                 }
             }
             let requests: Vec<Request> = pods.iter().map(|(_, r)| r.clone()).collect();
             let placements = self.scheduler.place(&requests);
-            let mut changes = Vec::new();
             let mut placed = BTreeSet::new();
+            let mut seen = BTreeSet::new();
             let mut free = Addresses { control: &self.control, snapshot: &snapshot, nodes: HashMap::new() };
-            for ((object, request), placement) in pods.iter().zip(placements) {
+            for (((object, request), placement), volumes) in pods.iter().zip(placements).zip(&pods_volumes) {
                 let bound = match &placement {
                     Placement::Node(node) => free.bind(object, node.as_str()),
                     Placement::Nowhere(_) => None,
                 };
                 match (bound, placement) {
                     (Some(bound), _) => {
+                        changes.extend(volumes.changes(&pod_spec(&bound).node, &mut seen));
                         changes.push(changed(bound, Keep::Durable));
                         placed.insert(request.uid.clone());
                     }
@@ -209,7 +247,7 @@ impl Schedule {
                             }
                         };
                         self.waiting.insert(Key::of(object));
-                        changes.extend(unschedulable(object, why));
+                        changes.extend(waits(object, "Unschedulable", why));
                     }
                 }
             }
@@ -232,7 +270,7 @@ impl Schedule {
                 info!(pods = count, "placed");
                 self.note_times(&pods, &placed);
             }
-            for key in &keys {
+            for key in keys.iter().filter(|k| !later.contains(k)) {
                 self.due.remove(key);
             }
         }
@@ -288,14 +326,14 @@ fn span(pods: &[(Arc<Object>, Request)], placed: usize) -> Span {
 }
 
 /// The pod with the words that say why it waits, if they are new.
-fn unschedulable(object: &Object, why: String) -> Option<strata_store::Change> {
+fn waits(object: &Object, reason: &str, why: String) -> Option<strata_store::Change> {
     let old = pod_status(object);
-    if old.reason == "Unschedulable" && old.message == why {
+    if old.reason == reason && old.message == why {
         return None;
     }
     let mut object = object.clone();
     let status = pod_status_mut(&mut object)?;
-    status.reason = "Unschedulable".to_owned();
+    reason.clone_into(&mut status.reason);
     status.message = why;
     Some(changed(object, Keep::Volatile))
 }

@@ -90,7 +90,13 @@ impl Cluster {
             node_prefix_len: self.config.node_prefix_len,
             leases: self.config.leases(),
         };
-        Control::new(self.store.clone(), settings)
+        Control::new(self.store.clone(), settings, self.vault())
+    }
+
+    /// The key that the running controller uses.
+    fn vault(&self) -> Arc<strata_controller::secrets::Vault> {
+        let vault = strata_controller::secrets::Vault::open(self.dir.path(), &self.store.snapshot());
+        Arc::new(vault.unwrap())
     }
 
     pub fn identity(&self, role: Role, name: &str) -> Identity {

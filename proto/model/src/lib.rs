@@ -13,6 +13,7 @@ mod phase;
 mod pod;
 mod probe;
 mod resources;
+mod storage;
 mod template;
 mod workload;
 
@@ -23,6 +24,10 @@ pub use phase::{ContainerState, Desired, Phase};
 pub use pod::{ContainerStatus, Exit, Pod, PodStatus};
 pub use probe::{Check, Probe, ProbeKind, Probes};
 pub use resources::{Quantity, Resources};
+pub use storage::{
+    EnvFrom, EnvSource, EnvVar, Field, FileItem, Files, HostPathKind, KeyRef, Material, MaterialKind, Mount, Volume,
+    VolumeSource,
+};
 pub use template::{
     Container, Labels, PodSecurity, PodTemplate, Port, Protocol, PullPolicy, RestartPolicy, Security, Template,
 };

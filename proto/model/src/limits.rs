@@ -32,3 +32,11 @@ pub const IDS_PER_POD: u32 = 65_536;
 pub const ENDED_PODS_KEPT: usize = 5;
 /// Events kept in the whole cluster.
 pub const EVENTS_KEPT: usize = 10_000;
+/// Volumes of one pod.
+pub const VOLUMES_MAX: usize = 64;
+/// Mounts of one container: their descriptors go to the shim in one message.
+pub const MOUNTS_MAX: usize = 40;
+/// Bytes of the data of one config or secret, keys included.
+pub const MATERIAL_BYTES_MAX: usize = 1 << 20;
+/// Permission bits of a file made of a config's or secret's key.
+pub const FILE_MODE_DEFAULT: u32 = 0o644;

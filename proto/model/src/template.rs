@@ -1,6 +1,8 @@
 //! Pod templates: what runs in a pod.
 
-use crate::{ContainerName, ImageName, PinnedImage, Probes, Resources, RevisionName};
+use crate::{
+    ContainerName, EnvFrom, EnvVar, ImageName, Material, Mount, PinnedImage, Probes, Resources, RevisionName, Volume,
+};
 use alloc::{collections::BTreeMap, string::String, vec::Vec};
 
 /// Labels: keys and values as Kubernetes has them.
@@ -15,6 +17,8 @@ pub struct Template {
     pub pod: PodTemplate,
     /// One per distinct image of the containers; [`Container::image_digest`] names it.
     pub images: Vec<PinnedImage>,
+    /// The configs and secrets that the pod names.
+    pub materials: Vec<Material>,
 }
 
 /// What runs in a pod.
@@ -38,6 +42,8 @@ pub struct PodTemplate {
     pub security: PodSecurity,
     /// Namespaced kernel parameters.
     pub sysctls: Labels,
+    /// Names distinct.
+    pub volumes: Vec<Volume>,
 }
 
 impl PodTemplate {
@@ -96,7 +102,11 @@ pub struct Container {
     /// Replaces the image's command unless empty.
     pub args: Vec<String>,
     /// In order; added to the image's.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<EnvVar>,
+    /// Before `env`.
+    pub env_from: Vec<EnvFrom>,
+    /// Each of a volume of the pod, at a path of its own.
+    pub mounts: Vec<Mount>,
     /// "" = the image's.
     pub working_dir: String,
     /// What is set aside on the node.

@@ -1,11 +1,11 @@
 //! Pod templates.
 
-use super::BadObject;
+use super::{BadObject, storage};
 use crate::types as wire;
 use std::collections::{BTreeMap, HashSet};
 use strata_model::{
-    Container, ContainerName, Digest, ImageName, Invalid, Labels, Layer, PinnedImage, PodSecurity, PodTemplate, Port,
-    Protocol, PullPolicy, Resources, RestartPolicy, RevisionName, Security, Template, limits,
+    Container, ContainerName, Digest, ImageName, Invalid, Labels, Layer, Material, PinnedImage, PodSecurity,
+    PodTemplate, Port, Protocol, PullPolicy, Resources, RestartPolicy, RevisionName, Security, Template, limits,
 };
 
 fn labels(map: &std::collections::HashMap<String, String>) -> Labels {
@@ -108,6 +108,8 @@ impl TryFrom<&wire::PodTemplate> for PodTemplate {
         {
             return Err(BadObject::new("hostname", "at most 63 characters a-z, 0-9 and '-'"));
         }
+        let volumes = storage::volumes(&t.volumes)?;
+        storage::check_mounted(&containers, &volumes)?;
         let security = t.security.clone().unwrap_or_default();
         Ok(Self {
             labels: labels(&t.labels),
@@ -128,6 +130,7 @@ impl TryFrom<&wire::PodTemplate> for PodTemplate {
                 supplemental_groups: security.supplemental_groups,
             },
             sysctls: labels(&t.sysctls),
+            volumes,
         })
     }
 }
@@ -147,14 +150,12 @@ impl TryFrom<&wire::Container> for Container {
         if !c.image_digest.is_empty() {
             c.image_digest.parse::<Digest>().map_err(|e| BadObject::new("imageDigest", e.to_string()))?;
         }
-        for (i, e) in c.env.iter().enumerate() {
-            if e.name.is_empty() || e.name.contains(['=', '\0']) || e.value.contains('\0') {
-                return Err(BadObject::new(
-                    format!("env[{i}]"),
-                    "a name is not empty and has no '=', neither name nor value has NUL",
-                ));
-            }
-        }
+        let each = |i: usize, e: BadObject, list: &str| e.below(&format!("{list}[{i}]"));
+        let env = c.env.iter().enumerate().map(|(i, e)| storage::env_var(e).map_err(|e| each(i, e, "env")));
+        let env = env.collect::<Result<Vec<_>, _>>()?;
+        let env_from = c.env_from.iter().enumerate();
+        let env_from = env_from.map(|(i, e)| storage::env_from(e).map_err(|e| each(i, e, "envFrom")));
+        let env_from = env_from.collect::<Result<Vec<_>, _>>()?;
         for (field, words) in [("command", &c.command), ("args", &c.args)] {
             if words.iter().any(|w| w.contains('\0')) {
                 return Err(BadObject::new(field, "must not contain NUL"));
@@ -203,7 +204,9 @@ impl TryFrom<&wire::Container> for Container {
             },
             command: c.command.clone(),
             args: c.args.clone(),
-            env: c.env.iter().map(|e| (e.name.clone(), e.value.clone())).collect(),
+            env,
+            env_from,
+            mounts: storage::mounts(&c.mounts)?,
             working_dir: c.working_dir.clone(),
             requests,
             limits,
@@ -273,14 +276,21 @@ impl wire::TemplateSpec {
             revision: RevisionName::from_trusted(revision),
             pod: PodTemplate::try_from(pod).map_err(|e| e.below("spec.pod"))?,
             images: spec.images.iter().map(PinnedImage::try_from).collect::<Result<_, _>>()?,
+            materials: spec.materials.iter().map(Material::try_from).collect::<Result<_, _>>()?,
         })
     }
 
     /// The name of this template revision: the first 16 hex digits of the SHA-256 of its content, with maps in sorted order.
+    /// Of its materials only the hashes count: sealed bytes are different each time.
     #[must_use]
     pub fn revision_name(&self) -> String {
+        let mut named = self.clone();
+        for material in &mut named.materials {
+            material.data.clear();
+            material.sealed.clear();
+        }
         // serde_json sorts map keys only through its own map: go by way of a Value, whose maps are sorted.
-        let value = serde_json::to_value(self).unwrap_or_default();
+        let value = serde_json::to_value(&named).unwrap_or_default();
         let sorted = sort(value).to_string();
         Digest::of(sorted.as_bytes()).hex()[..16].to_owned()
     }

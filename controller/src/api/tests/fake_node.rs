@@ -254,6 +254,13 @@ impl Node for Service {
         Err(Status::unimplemented("not faked"))
     }
 
+    async fn remove_volume(
+        &self,
+        _: Request<strata_proto::node::RemoveVolumeRequest>,
+    ) -> Result<Response<strata_proto::node::RemoveVolumeResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
     async fn port_forward(
         &self,
         _: Request<Streaming<strata_proto::node::PortForwardInput>>,

@@ -14,8 +14,13 @@ pub(crate) struct Expansion {
 }
 
 impl Expansion {
-    /// Replaces references in a variable's value to those defined before, then defines it.
+    /// Replaces references in a variable's value to those defined before, then defines it. What a variable from elsewhere holds only its
+    /// node knows: references to it stay as written, and the agent replaces them.
     pub(crate) fn define(&mut self, variable: EnvVar) -> EnvVar {
+        if variable.from.is_some() {
+            self.values.remove(&variable.name);
+            return variable;
+        }
         let value = self.expand(&variable.value);
         self.values.insert(variable.name.clone(), value.clone());
         EnvVar { name: variable.name, value, from: variable.from }
@@ -94,6 +99,15 @@ mod tests {
         ] {
             assert_eq!(expansion.expand(text), want, "{text}");
         }
+    }
+
+    #[test]
+    fn what_comes_from_elsewhere_is_left_to_the_node() {
+        let mut expansion = Expansion::default();
+        expansion.define(var("A", "1"));
+        let from = Some(strata_proto::types::env_var::From::Field("metadata.name".into()));
+        expansion.define(EnvVar { from, ..var("A", "") });
+        assert_eq!(expansion.define(var("B", "<$(A)>")).value, "<$(A)>");
     }
 
     #[test]
