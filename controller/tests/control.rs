@@ -5,6 +5,8 @@
 mod agent;
 #[path = "control/cluster.rs"]
 mod cluster;
+#[path = "control/storage.rs"]
+mod storage;
 
 use agent::Agent;
 use cluster::Cluster;

@@ -48,6 +48,22 @@ fn check(nodes: &[Node], requests: &[Request], expect: &[&str]) {
     assert_eq!(got, expect);
 }
 
+#[test]
+fn pods_go_where_their_volumes_are() {
+    let nodes = [node("a", 4000), node("b", 1000)];
+    let at = |volumes: &[(&str, &str)]| Shape {
+        volumes: volumes.iter().map(|(v, n)| ((*v).into(), NodeName::from_trusted(*n))).collect(),
+        ..shape(600)
+    };
+    check(
+        &nodes,
+        &requests(&at(&[("data", "b")]), 2),
+        &["b", "2 nodes: 1 lacks cpu (want 600m, at most 400m free), 1 does not have volume data, which is on b"],
+    );
+    let torn = "2 nodes: 1 does not have volume data, which is on b, 1 does not have volume logs, which is on a";
+    check(&nodes, &requests(&at(&[("data", "b"), ("logs", "a")]), 1), &[torn]);
+}
+
 fn layer(n: u8) -> Layer {
     Layer { diff_id: Digest::of(&[n]), size_bytes: 1000 }
 }

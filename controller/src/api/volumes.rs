@@ -96,13 +96,11 @@ pub async fn remove_deleted_volumes(state: Arc<ApiState>) -> Result<(), StoreErr
                 Some(Batch::Changes(events)) => {
                     for event in events {
                         match event.key.kind {
-                            Kind::Volume if !event.deleted && meta(&event.object).deleted.is_some() => {
-                                if !waiting.contains(&event.key) {
-                                    dirty.insert(event.key);
-                                }
-                            }
-                            Kind::Volume => {
+                            Kind::Volume if event.deleted || meta(&event.object).deleted.is_none() => {
                                 waiting.remove(&event.key);
+                            }
+                            Kind::Volume if !waiting.contains(&event.key) => {
+                                dirty.insert(event.key);
                             }
                             Kind::Node => dirty.append(&mut waiting),
                             _ => {}

@@ -27,6 +27,8 @@ struct Node {
     generation: u64,
     templates: BTreeSet<String>,
     templates_received: usize,
+    /// Names and data of secrets that came with templates.
+    secrets: Vec<(String, std::collections::HashMap<String, Vec<u8>>)>,
     asked: usize,
     started: usize,
     peers: Vec<String>,
@@ -162,6 +164,9 @@ impl Agent {
     pub fn templates_received(&self) -> usize {
         self.node.lock().unwrap().templates_received
     }
+    pub fn secrets(&self) -> Vec<(String, std::collections::HashMap<String, Vec<u8>>)> {
+        self.node.lock().unwrap().secrets.clone()
+    }
     pub fn asked(&self) -> usize {
         self.node.lock().unwrap().asked
     }
@@ -203,6 +208,10 @@ impl Node {
         assert!(frame.full || frame.base == self.generation, "a delta applies to what was sent before");
         self.generation = frame.generation;
         self.templates_received += frame.templates.len();
+        let secrets = frame.templates.iter().flat_map(|t| &t.secrets);
+        self.secrets.extend(secrets.map(|s| (s.name.clone(), s.data.clone())));
+        let materials = frame.templates.iter().flat_map(|t| t.spec.iter().flat_map(|s| &s.materials));
+        assert!(materials.into_iter().all(|m| m.sealed.is_empty()), "what the cluster's key has sealed stays there");
         self.templates.extend(frame.templates.iter().map(|t| t.revision.clone()));
         let mut reports = vec![];
         let gone = |uid: &String| PodReport { uid: uid.clone(), status: None, gone: true };

@@ -129,6 +129,15 @@ impl Cluster {
         objects.apply(ApplyRequest { object, ..Default::default() }).await.unwrap();
     }
 
+    /// Applies any object of the namespace `default`.
+    pub async fn apply_object(&self, name: &str, kind: object::Kind) -> Object {
+        let meta = types::Meta { namespace: "default".into(), name: name.into(), ..Default::default() };
+        let object = Some(Object { meta: Some(meta), kind: Some(kind) });
+        let mut objects = ObjectsClient::new(self.channel(Role::Admin, "admin").await);
+        let answer = objects.apply(ApplyRequest { object, ..Default::default() }).await.unwrap();
+        answer.into_inner().object.unwrap()
+    }
+
     pub async fn delete(&self, key: &Key) {
         let mut objects = ObjectsClient::new(self.channel(Role::Admin, "admin").await);
         let request = DeleteRequest {
