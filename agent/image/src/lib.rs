@@ -24,6 +24,7 @@ mod hash;
 mod import;
 mod lease;
 pub mod limits;
+mod made;
 mod pipe;
 mod platform;
 mod progress;

@@ -99,6 +99,12 @@ pub enum LayerError {
         /// Layers possible.
         max: usize,
     },
+    /// overlayfs refers from a writable layer to a lower one; a layer file cannot.
+    #[error("{} refers to a layer below, so its writable layer cannot be sealed; it was mounted by something else than Strata", path.display())]
+    Unsealable {
+        /// The file or directory in the upper directory.
+        path: PathBuf,
+    },
     /// The writer has failed before.
     #[error("layer writer has failed before; begin again with a new one")]
     Poisoned,
@@ -122,6 +128,7 @@ impl LayerError {
             Self::Mount { .. } => "LayerMountFailed",
             Self::Unsupported { .. } => "LayerMountUnsupported",
             Self::RootUnmapped { .. } => "UserNamespaceUnmapped",
+            Self::Unsealable { .. } => "LayerUnsealable",
             Self::TooManyLayers { .. } => "TooManyLayers",
         }
     }

@@ -16,6 +16,7 @@
 //!
 //! In: tar bytes, diff IDs, a user namespace. Out: layer files, mounts as descriptors, tar bytes for peers.
 
+pub mod archive;
 pub mod bind;
 mod directories;
 mod erofs;
@@ -27,6 +28,7 @@ pub mod memory;
 mod mount;
 mod overlay;
 mod reader;
+mod seal;
 mod store;
 mod tar;
 mod tree;
@@ -37,6 +39,7 @@ mod writer;
 pub use error::{LayerError, Result};
 pub use mount::MountMode;
 pub use reader::TarReader;
+pub use seal::SealOptions;
 pub use store::{Hold, LayerStore};
 pub use writable::{RootAttributes, discard_writable, prepare_writable, remove_tree};
 pub use writer::{LayerWriter, Published};

@@ -18,9 +18,10 @@ use crate::error::{LayerError, Result};
 use crate::mount::{self, MountMode};
 use crate::overlay::{self, Overlay};
 use crate::reader::TarReader;
+use crate::seal::SealOptions;
 use crate::verify;
 use crate::writable::RootAttributes;
-use crate::writer::{LayerWriter, TEMPORARY};
+use crate::writer::{LayerWriter, Published, TEMPORARY};
 
 /// The file of a layer without entries: the lower of images without layers, and what is mounted to find out how mounts work here.
 const EMPTY: &str = ".empty";
@@ -135,6 +136,16 @@ impl LayerStore {
     /// If the temporary file cannot be made.
     pub fn writer(&self, algorithm: Algorithm) -> Result<LayerWriter> {
         begin(&self.0.directories, &self.0.writers, algorithm)
+    }
+
+    /// Seals a writable layer (see [`crate::prepare_writable`]): what its container changed becomes a layer of its own. The writable layer stays.
+    ///
+    /// The cost is that of what was changed. Stop or freeze the container before, else files are caught in the middle of a write.
+    ///
+    /// # Errors
+    /// [`LayerError::Unsealable`], [`LayerError::NoSpace`], or the I/O error. Nothing was published then.
+    pub fn seal(&self, writable: &Path, options: SealOptions) -> Result<Published> {
+        crate::seal::seal(&writable.join("u"), self.writer(Algorithm::Sha256)?, options)
     }
 
     /// The tar of a layer, exactly as it came.

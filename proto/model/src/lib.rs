@@ -6,6 +6,7 @@
 extern crate alloc;
 
 mod id;
+pub mod ignore;
 mod image;
 pub mod limits;
 mod node;

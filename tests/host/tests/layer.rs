@@ -17,3 +17,5 @@ mod roots;
 mod same_as_tar;
 #[path = "layer/scene.rs"]
 mod scene;
+#[path = "layer/seal.rs"]
+mod seal;

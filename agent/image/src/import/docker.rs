@@ -2,13 +2,14 @@
 
 use super::{Archive, FROM, Found, check_names};
 use crate::{
-    document::{OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, parse_config},
+    document::parse_config,
     error::{ImageError, Result},
     hash::digest_like,
     lease::Lease,
+    made::canonical_manifest,
     store::ImageStore,
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use strata_model::{
     Digest,
     limits::{IMAGE_METADATA_BYTES_MAX, LAYERS_MAX},
@@ -22,38 +23,6 @@ struct Item {
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
     layers: Vec<String>,
-}
-
-/// The canonical manifest. The order of members, the lack of white space and of annotations are part of the digests that
-/// clusters hold: never change them.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CanonicalManifest<'a> {
-    schema_version: u32,
-    media_type: &'a str,
-    config: CanonicalDescriptor<'a>,
-    layers: Vec<CanonicalDescriptor<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CanonicalDescriptor<'a> {
-    media_type: &'a str,
-    digest: String,
-    size: u64,
-}
-
-/// The canonical manifest of an image: a pure function of its config's bytes and its uncompressed layers.
-fn canonical_manifest(config: &[u8], layers: &[(Digest, u64)]) -> Result<Vec<u8>> {
-    let descriptor =
-        |media_type, digest: &Digest, size| CanonicalDescriptor { media_type, digest: digest.to_string(), size };
-    let manifest = CanonicalManifest {
-        schema_version: 2,
-        media_type: OCI_MANIFEST,
-        config: descriptor(OCI_CONFIG, &Digest::of(config), config.len() as u64),
-        layers: layers.iter().map(|(digest, size)| descriptor(OCI_LAYER, digest, *size)).collect(),
-    };
-    serde_json::to_vec(&manifest).map_err(|e| ImageError::invalid("canonical manifest", e.to_string()))
 }
 
 fn items(archive: &Archive, prefix: &str) -> Result<Vec<Item>> {
@@ -132,19 +101,4 @@ fn take_image(
         store.keep_blob(digest, bytes, FROM)?;
     }
     Ok(Found { digest, names })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn the_canonical_manifest_never_changes() {
-        let manifest = canonical_manifest(b"{}", &[(Digest::of(b"x"), 1)]).unwrap();
-        assert_eq!(
-            Digest::of(&manifest).to_string(),
-            "sha256:2b36fbaa88974b10f29b92d36d522d7aa52ebce86f7a6093cce8deeceface88c"
-        );
-    }
 }
