@@ -51,6 +51,9 @@ pub struct Config {
     /// What the node has; absent parts are detected.
     #[serde(default)]
     pub capacity: Capacity,
+    /// The largest build context, in bytes of its tar.
+    #[serde(default = "default_build_context_bytes_max")]
+    pub build_context_bytes_max: u64,
     /// Where Prometheus finds metrics; absent: nowhere.
     pub metrics_listen: Option<SocketAddr>,
 }
@@ -78,6 +81,9 @@ fn default_cgroup_parent() -> String {
 }
 fn default_bridge() -> String {
     "strata0".into()
+}
+fn default_build_context_bytes_max() -> u64 {
+    strata_build::limits::CONTEXT_BYTES_DEFAULT
 }
 fn default_id_start() -> u32 {
     1 << 20

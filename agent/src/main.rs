@@ -119,9 +119,11 @@ async fn run(config: Config, zygote: Zygote, identity: Option<Identity>, token: 
         })
         .await?,
     );
+    // After the pods: what builds of an earlier agent ran has been swept with their cgroups.
+    let builds = make_builds(&config, &world, &identity).await?;
     let up = watch::Sender::new(false);
     let metrics = metrics::serve(config.metrics_listen, pods.board(), world.clone(), up.subscribe());
-    let api = node_api::serve(listener, &identity, world.clone(), pods.clone(), std::future::pending());
+    let api = node_api::serve(listener, &identity, world.clone(), pods.clone(), builds, std::future::pending());
     let session = Session {
         node: session::Node {
             controller: config.controller.clone(),
@@ -178,4 +180,17 @@ async fn make_node(
         name: config.node.clone(),
         address: session::own_address(config.advertise, config.listen.ip(), &config.controller).await,
     }))
+}
+
+async fn make_builds(config: &Config, node: &Arc<node::Node>, identity: &Identity) -> anyhow::Result<node_api::Builds> {
+    let controller = Arc::new(node::ViaController::new(&config.controller, identity)?);
+    let world = Arc::new(node::BuildWorld::new(node.clone(), controller));
+    let (state_dir, images) = (config.state_dir.clone(), node.image_store().clone());
+    let builder = tokio::task::spawn_blocking(move || {
+        let builder = strata_build::Builder::open(&state_dir, images, world)?;
+        builder.sweep()?;
+        anyhow::Ok(builder)
+    });
+    let builder = builder.await?.context("opening the builds")?;
+    Ok(node_api::Builds::new(Arc::new(builder), config.build_context_bytes_max))
 }

@@ -8,6 +8,7 @@
 //! STATE/pods/<uid>/{v,m}/             its volumes (see `volumes`)
 //! ```
 
+mod build;
 mod cache;
 mod clock;
 mod environment;
@@ -22,6 +23,7 @@ mod signals;
 mod start;
 mod volumes;
 
+pub use build::BuildWorld;
 pub use images::{spec_of_resolved, spec_of_stored};
 pub use locate::ViaController;
 

@@ -4,11 +4,13 @@
 //! Every stream has bounded queues: a reader that is slow slows the writer, nothing grows.
 
 mod attach;
+mod build;
 mod exec;
 mod images;
 mod logs;
 mod stdio;
 
+pub use build::Builds;
 pub(crate) use stdio::Reader;
 
 use crate::{node::Node, pods::Pods};
@@ -36,6 +38,7 @@ pub struct NodeApi {
     node: Arc<Node>,
     pods: Arc<Pods<Node>>,
     streams: Arc<Semaphore>,
+    builds: build::Builds,
 }
 
 /// Serves the node API and the peer API until `shutdown` is there.
@@ -47,10 +50,11 @@ pub async fn serve(
     identity: &Identity,
     node: Arc<Node>,
     pods: Arc<Pods<Node>>,
+    builds: build::Builds,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let peer = PeerService::server(node.image_store().clone());
-    let api = NodeApi { node, pods, streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)) };
+    let api = NodeApi { node, pods, streams: Arc::new(Semaphore::new(STREAMS_AT_ONCE)), builds };
     let api = node_server::NodeServer::with_interceptor(api, RequireRole(&[Role::Controller]));
     let incoming = server::serve(listener, identity, server::ClientCerts::Required, shutdown)?;
     server::tune_server(tonic::transport::Server::builder())
@@ -119,8 +123,7 @@ impl node_server::Node for NodeApi {
         &self,
         request: Request<Streaming<strata_proto::node::BuildChunk>>,
     ) -> Result<Response<Self::BuildStream>, Status> {
-        drop(request);
-        Err(Status::unimplemented("Build is not built yet"))
+        self.build_image(request.into_inner()).await.map(Response::new)
     }
 
     async fn commit(

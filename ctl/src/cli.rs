@@ -4,7 +4,8 @@ use crate::{
     exit::Failure,
     session::{Global, Session},
     verb::{
-        apply, completion, delete, describe, events, exec, get, image, logs, node, run, scale, token, version, wait,
+        apply, build, completion, delete, describe, events, exec, get, image, logs, node, run, scale, token, version,
+        wait,
     },
 };
 use clap::{Parser, Subcommand};
@@ -33,6 +34,7 @@ pub enum Verb {
     Logs(logs::Args),
     Exec(exec::Args),
     Run(run::Args),
+    Build(build::Args),
     Scale(scale::Args),
     Wait(wait::Args),
     Events(events::Args),
@@ -92,6 +94,7 @@ impl Verb {
             Self::Get(args) => get::perform(&args, session).await,
             Self::Describe(args) => describe::perform(&args, session).await,
             Self::Logs(args) => logs::perform(&args, session).await,
+            Self::Build(args) => build::perform(&args, session).await,
             Self::Scale(args) => scale::perform(&args, session).await,
             Self::Wait(args) => wait::perform(&args, session).await,
             Self::Events(args) => events::perform(&args, session).await,

@@ -9,6 +9,7 @@ mod amount;
 mod cli;
 mod columns;
 mod condition;
+mod context;
 mod exit;
 mod kind;
 mod manifests;

@@ -1,6 +1,7 @@
 //! The verbs, one file each.
 
 pub mod apply;
+pub mod build;
 pub mod completion;
 pub mod delete;
 pub mod describe;

@@ -82,7 +82,8 @@ impl Peers {
             detail,
         };
         let text = |digests: &[Digest]| digests.iter().map(ToString::to_string).collect();
-        let request = LocateRequest { diff_ids: text(diff_ids), image_digests: text(images) };
+        let request =
+            LocateRequest { diff_ids: text(diff_ids), image_digests: text(images), ..LocateRequest::default() };
         let answer = timeout(limits::LOCATE_TIMEOUT, self.controller.locate(request))
             .await
             .map_err(|_| failed("it does not answer in time".into()))?

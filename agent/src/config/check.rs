@@ -35,6 +35,9 @@ impl Config {
         if self.id_start < IDS_PER_POD || !self.id_start.is_multiple_of(IDS_PER_POD) {
             return bad("id_start", "a multiple of 65536 and not 0: ids below belong to the host");
         }
+        if self.build_context_bytes_max == 0 {
+            return bad("build_context_bytes_max", "at least 1");
+        }
         if self.capacity.pods == Some(0) {
             return bad("capacity.pods", "at least 1");
         }

@@ -26,6 +26,7 @@ const KEYS: &[(&str, Shape)] = &[
     ("id_start", Shape::Number),
     ("insecure_registries", Shape::List),
     ("registry_auth_file", Shape::Text),
+    ("build_context_bytes_max", Shape::Number),
     ("metrics_listen", Shape::Text),
 ];
 

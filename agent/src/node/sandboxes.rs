@@ -227,7 +227,7 @@ impl Node {
     }
 }
 
-async fn connect(dir: &Path) -> Result<(ShimClient, strata_runtime::ShimState), Error> {
+pub(super) async fn connect(dir: &Path) -> Result<(ShimClient, strata_runtime::ShimState), Error> {
     timeout(CONNECT_TIMEOUT, ShimClient::connect(dir))
         .await
         .unwrap_or_else(|_| Err(Error::Timeout { peer: "shim".into(), seconds: CONNECT_TIMEOUT.as_secs() }))
@@ -249,7 +249,7 @@ fn create_error(e: Error) -> Trouble {
 }
 
 /// Only root may look into a pod's directory: its socket commands the pod.
-fn make_dirs(dir: &Path) -> io::Result<()> {
+pub(super) fn make_dirs(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))?;

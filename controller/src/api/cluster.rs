@@ -86,7 +86,7 @@ impl Cluster for ClusterService {
         request: Request<Streaming<strata_proto::cluster::BuildRequest>>,
     ) -> Result<Response<Self::BuildImageStream>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("BuildImage is not built yet"))
+        Ok(Response::new(relay::build(&self.0, request.into_inner()).await?))
     }
 
     async fn commit(

@@ -4,13 +4,14 @@ use super::{Refusal, limits, node_clients};
 use std::collections::{HashMap, HashSet};
 use strata_proto::{
     cluster::{Holder, LocateRequest, LocateResponse},
-    types::{Kind, node_status::Phase},
+    node::ImportedImage,
+    types::{Kind, node_status::Phase, object},
 };
-use strata_store::Snapshot;
+use strata_store::{Key, Snapshot};
 
 /// The ready nodes, but the asking one, that have what is asked for. Each digest is named for a bounded number of nodes.
 pub(super) fn locate(snapshot: &Snapshot, request: &LocateRequest, asking: &str) -> Result<LocateResponse, Refusal> {
-    if request.diff_ids.len() + request.image_digests.len() > limits::LOCATE_DIGESTS {
+    if request.diff_ids.len() + request.image_digests.len() + request.image_names.len() > limits::LOCATE_DIGESTS {
         return Err(Refusal::invalid(format!("at most {} digests in one call", limits::LOCATE_DIGESTS)));
     }
     let layers: HashSet<&str> = request.diff_ids.iter().map(String::as_str).collect();
@@ -42,5 +43,15 @@ pub(super) fn locate(snapshot: &Snapshot, request: &LocateRequest, asking: &str)
             holders.push(Holder { node: name, address, diff_ids, image_digests });
         }
     }
-    Ok(LocateResponse { holders })
+    Ok(LocateResponse { holders, images: named(snapshot, &request.image_names) })
+}
+
+/// What names of images mean in the cluster, for nodes that build on them.
+fn named(snapshot: &Snapshot, names: &[String]) -> Vec<ImportedImage> {
+    let known = names.iter().filter_map(|name| {
+        let object = snapshot.get(&Key::new(Kind::Image, "", name))?;
+        let Some(object::Kind::Image(image)) = &object.kind else { return None };
+        Some(ImportedImage { name: name.clone(), image: image.spec.clone() })
+    });
+    known.collect()
 }

@@ -1,11 +1,13 @@
 //! Streams that pass through the controller between people and nodes. Nothing is buffered here beyond a message or two: the flow control of
 //! both connections meets, and a client that goes away ends the node's call.
 
+mod build;
 mod exec;
 mod import;
 mod logs;
 mod pull;
 
+pub(super) use build::build;
 pub(super) use exec::exec;
 pub(super) use import::import;
 pub(super) use logs::logs;

@@ -16,7 +16,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use strata_model::{Node, NodeName, ObjectName, Resources, Subnet, Uid};
+use strata_model::{Node, NodeName, ObjectName, Resources, Subnet, Uid, limits::BUILD_ADDRESSES};
 use strata_proto::{
     timestamp_ms, timestamp_now,
     types::{Kind, Object, pod_status::Phase},
@@ -357,7 +357,8 @@ impl Addresses<'_> {
             self.nodes.insert(node.to_owned(), (subnet, taken));
         }
         let (subnet, taken) = self.nodes.get_mut(node)?;
-        let index = (2..=subnet.last_index()).find(|i| !taken.contains(i))?;
+        let last = subnet.last_index().saturating_sub(BUILD_ADDRESSES);
+        let index = (2..=last).find(|i| !taken.contains(i))?;
         let address = subnet.address(index)?.to_string();
         taken.insert(index);
         let mut object = object.clone();

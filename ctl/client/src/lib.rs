@@ -6,6 +6,7 @@
 //!
 //! Invariants: every unary call has a deadline ([`limits`]); every error says what was being done and to what.
 
+mod build;
 mod change;
 mod config;
 mod error;
@@ -13,6 +14,7 @@ pub mod limits;
 mod objects;
 mod streams;
 
+pub use build::{BuildSession, BuildStart, ContextPiece};
 pub use change::{Change, Watch};
 pub use config::{Config, ConfigError, Context};
 pub use error::{ClientError, ErrorKind};

@@ -40,3 +40,5 @@ pub const MOUNTS_MAX: usize = 40;
 pub const MATERIAL_BYTES_MAX: usize = 1 << 20;
 /// Permission bits of a file made of a config's or secret's key.
 pub const FILE_MODE_DEFAULT: u32 = 0o644;
+/// Addresses at the end of each node's subnet that no pod gets: the steps of image builds have them.
+pub const BUILD_ADDRESSES: u32 = 4;

@@ -125,6 +125,7 @@ async fn locate_names_other_ready_nodes_with_their_address() {
     let request = LocateRequest {
         diff_ids: vec!["sha256:aa".into(), "sha256:cc".into()],
         image_digests: vec!["sha256:bb".into()],
+        ..LocateRequest::default()
     };
     let mut asking = ClusterClient::new(cluster.channel(Role::Node, "n2").await);
     let holders = asking.locate(request).await.unwrap().into_inner().holders;
@@ -132,6 +133,6 @@ async fn locate_names_other_ready_nodes_with_their_address() {
     let holder = &holders[0];
     assert_eq!((holder.node.as_str(), holder.address.as_str()), ("n1", "127.0.0.1:7"));
     assert_eq!((holder.diff_ids.len(), holder.image_digests.len()), (1, 1));
-    let large = LocateRequest { diff_ids: vec![String::new(); 1001], image_digests: vec![] };
+    let large = LocateRequest { diff_ids: vec![String::new(); 1001], ..LocateRequest::default() };
     assert_eq!(asking.locate(large).await.unwrap_err().code(), Code::InvalidArgument);
 }

@@ -66,7 +66,7 @@ fn peers(ca: &Ca, holders: &[&Node]) -> Arc<Peers> {
             diff_ids: request.diff_ids.clone(),
             image_digests: request.image_digests.clone(),
         };
-        let answer = LocateResponse { holders: holders.iter().map(holder).collect() };
+        let answer = LocateResponse { holders: holders.iter().map(holder).collect(), ..LocateResponse::default() };
         async move { Ok(answer) }.boxed()
     };
     Arc::new(Peers::new("asking", ca.issue(Role::Node, "asking").unwrap(), Arc::new(answer)))
