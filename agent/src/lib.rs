@@ -13,6 +13,7 @@
 pub mod capacity;
 pub mod config;
 pub mod identity;
+pub mod join;
 pub mod ledger;
 pub mod lock;
 pub mod metrics;

@@ -4,11 +4,11 @@
 //! first thread; everything else runs on the async runtime.
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use strata_agent::{
-    capacity, config::Config, identity, ledger::Ledger, lock, metrics, node, node_api, pods, pods::Pods, session,
-    session::Session, world::Network,
+    capacity, config::Config, identity, join, join::JoinArguments, ledger::Ledger, lock, metrics, node, node_api, pods,
+    pods::Pods, session, session::Session, world::Network,
 };
 use strata_image::{ImageStore, Registry, RegistrySettings};
 use strata_layer::LayerStore;
@@ -29,16 +29,33 @@ const BAD_SETTINGS: u8 = 2;
 #[command(version)]
 struct Arguments {
     /// The settings, TOML; every key is documented in deploy/config/agent.toml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/strata/agent.toml")]
     config: PathBuf,
     /// Only check the settings
     #[arg(long)]
     check_config: bool,
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Make this machine a node of a cluster: gets its identity with a token and writes its settings
+    Join(JoinArguments),
 }
 
 fn main() -> ExitCode {
     strata_transport::install_crypto();
     let arguments = Arguments::parse();
+    if let Some(Task::Join(join)) = &arguments.task {
+        return match join::perform(join, &arguments.config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("strata-agent: {e:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(e) => {
@@ -122,7 +139,7 @@ async fn run(config: Config, zygote: Zygote, identity: Option<Identity>, token: 
     // After the pods: what builds of an earlier agent ran has been swept with their cgroups.
     let builds = make_builds(&config, &world, &identity).await?;
     let up = watch::Sender::new(false);
-    let metrics = metrics::serve(config.metrics_listen, pods.board(), world.clone(), up.subscribe());
+    let metrics = metrics::serve(config.metrics_listen, pods.clone(), world.clone(), up.subscribe());
     let api = node_api::serve(listener, &identity, world.clone(), pods.clone(), builds, std::future::pending());
     let session = Session {
         node: session::Node {

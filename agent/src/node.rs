@@ -148,7 +148,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Runs what blocks on the kernel or the disk.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, crate::world::Trouble> {
-    tokio::task::spawn_blocking(work)
+    // What is done there belongs to the caller's span.
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
         .map_err(|e| crate::world::Trouble::new("Stopping", format!("the agent stops: {e}")))
 }

@@ -2,11 +2,13 @@
 
 mod board;
 mod life;
+mod meters;
 mod probes;
 mod step;
 
 pub use board::{Board, EVENTS_WAITING_MAX};
 pub use life::ADOPT_TRIES;
+pub use meters::PodMeters;
 
 use crate::{
     ledger::{Ledger, LedgerError, Record},
@@ -42,6 +44,7 @@ pub(crate) struct Shared<W> {
     pub world: Arc<W>,
     pub ledger: Arc<Ledger>,
     pub board: Arc<Board>,
+    pub meters: PodMeters,
     pub node: String,
     pub boot_id: String,
     pub starts: Semaphore,
@@ -85,6 +88,7 @@ impl<W: World> Pods<W> {
             world: setup.world,
             ledger: setup.ledger,
             board: Arc::new(Board::default()),
+            meters: PodMeters::default(),
             node: setup.node,
             boot_id: setup.boot_id,
             starts: Semaphore::new(STARTS_AT_ONCE),
@@ -136,6 +140,12 @@ impl<W: World> Pods<W> {
             self.shared.tell(assignment, None, None);
         }
         Ok(())
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn meters(&self) -> &PodMeters {
+        &self.shared.meters
     }
 
     /// What there is to report.

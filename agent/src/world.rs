@@ -97,6 +97,23 @@ pub struct Inventory {
     pub images: Vec<String>,
 }
 
+/// What images have cost a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// Layers that are mounted.
+    pub mounted_layers: u64,
+    /// Bytes received from registries since the agent's start.
+    pub registry_bytes: u64,
+    /// Bytes received from other nodes.
+    pub peer_bytes: u64,
+    /// Bytes sent to other nodes.
+    pub served_bytes: u64,
+    /// Of the file system of the state directory.
+    pub size_bytes: u64,
+    /// Free there.
+    pub free_bytes: u64,
+}
+
 /// Images and layers.
 pub trait Images: Send + Sync + 'static {
     /// Whether all of an image is here. Quick.
@@ -107,6 +124,10 @@ pub trait Images: Send + Sync + 'static {
     fn resolve(&self, name: &ImageName) -> impl Future<Output = Result<types::ImageSpec, Trouble>> + Send;
     /// What is here.
     fn inventory(&self) -> impl Future<Output = Inventory> + Send;
+    /// What it has cost, for metrics.
+    fn storage(&self) -> impl Future<Output = Storage> + Send {
+        async { Storage::default() }
+    }
     /// Changes its value whenever the inventory may have changed.
     fn inventory_changes(&self) -> watch::Receiver<u64>;
     /// How layers are mounted: File, Loop or Directory.

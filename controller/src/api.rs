@@ -5,6 +5,7 @@
 //! Every refusal carries a stable word under the metadata key [`REASON_KEY`].
 
 mod apply;
+mod backup;
 mod cluster;
 mod delete;
 mod images;

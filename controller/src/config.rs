@@ -201,6 +201,19 @@ mod tests {
     }
 
     #[test]
+    fn every_setting_is_documented_and_can_be_overridden() {
+        // The parser itself names all that it knows.
+        let error = parse("state_dir = \"/a\"\nzzz = 1", &[]).unwrap_err();
+        let known: Vec<&str> = error.split("expected one of").nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(known.contains(&"state_dir") && known.len() >= 8, "{error}");
+        let text = include_str!("../../deploy/config/controller.toml");
+        for key in known {
+            assert!(text.lines().any(|l| l.trim_start_matches("# ").starts_with(&format!("{key} = "))), "{key}");
+            assert!(KEYS.contains(&key), "STRATA_* cannot set {key}");
+        }
+    }
+
+    #[test]
     fn the_environment_comes_last() {
         let config = parse(
             "state_dir = \"/a\"\nlease_ms = 20000",

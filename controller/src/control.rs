@@ -1,6 +1,6 @@
 //! What loops and sessions share.
 
-use crate::{secrets::Vault, sessions::Sessions};
+use crate::{meters::Meters, requests::Requests, secrets::Vault, sessions::Sessions};
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -8,7 +8,6 @@ use std::{
 use strata_dispatcher::{LeaseSettings, Leases};
 use strata_model::{Millis, Subnet};
 use strata_store::Store;
-use strata_telemetry::metrics::Histogram;
 use tokio::sync::Notify;
 
 /// Settings of the cluster that sessions and loops need.
@@ -36,10 +35,10 @@ pub struct Control {
     pub sessions: Sessions,
     /// Wakes the node loop when a lease was made or renewed after silence.
     pub leases_changed: Notify,
-    /// How long commits took.
-    pub commit_times: Arc<Histogram>,
-    /// How long pods waited for their node.
-    pub schedule_times: Histogram,
+    /// What loops and sessions count.
+    pub meters: Meters,
+    /// What the API was asked.
+    pub requests: Arc<Requests>,
     /// Held while a node is given its index, so that no two get the same.
     pub(crate) admission: tokio::sync::Mutex<()>,
     leases: Mutex<Leases>,
@@ -50,12 +49,9 @@ impl Control {
     /// A controller over a store. Leases of known nodes begin when the node loop starts.
     #[must_use]
     pub fn new(store: Store, settings: ClusterSettings, vault: Arc<Vault>) -> Self {
-        let commit_times = Arc::new(Histogram::default());
-        let observed = commit_times.clone();
-        store.observe_commits(move |took| observed.record(took));
         Self {
-            commit_times,
-            schedule_times: Histogram::default(),
+            meters: Meters::default(),
+            requests: Arc::new(Requests::default()),
             leases: Mutex::new(Leases::new(settings.leases)),
             store,
             settings,

@@ -1,5 +1,6 @@
 //! Read, change, commit; again if somebody was faster.
 
+use crate::meters;
 use std::sync::Arc;
 use strata_proto::types::Object;
 use strata_store::{Change, Condition, Key, Op, Store, StoreError};
@@ -48,7 +49,7 @@ pub async fn edit(
         }
         match store.commit(vec![changed(object, keep)]).await {
             Ok(_) => return Ok(()),
-            Err(StoreError::Conflict { .. }) if tries < TRIES_MAX => {}
+            Err(StoreError::Conflict { .. }) if tries < TRIES_MAX => meters::note_error(),
             Err(error) => return Err(error),
         }
     }
@@ -65,8 +66,12 @@ pub async fn commit_or_retry(store: &Store, changes: Vec<Change>) -> Result<Done
     }
     match store.commit(changes).await {
         Ok(commit) => Ok(Done::Committed(commit.objects)),
-        Err(StoreError::Conflict { key, .. }) => Ok(Done::Conflict(key)),
+        Err(StoreError::Conflict { key, .. }) => {
+            meters::note_error();
+            Ok(Done::Conflict(key))
+        }
         Err(StoreError::DiskFull(error)) => {
+            meters::note_error();
             warn!(%error, "the store takes no changes now; trying again");
             Ok(Done::Full)
         }

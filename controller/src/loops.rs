@@ -37,7 +37,10 @@ pub async fn run(control: Arc<Control>, stop: CancellationToken) -> Result<(), S
     macro_rules! start {
         ($($name:ident),+) => {$(
             let c = control.clone();
-            tasks.spawn(async move { (stringify!($name), $name::run(c).await) });
+            tasks.spawn(async move {
+                let run = $name::run(c.clone());
+                (stringify!($name), c.meters.measured(stringify!($name), run).await)
+            });
         )+};
     }
     start!(images, orchestrate, schedule, dispatch, nodes, removal, holders, cleanup);

@@ -152,7 +152,7 @@ pub async fn serve(
     let control = Arc::new(Control::new(store.clone(), settings, vault.clone()));
     let api_state = Arc::new(ApiState::new(store.clone(), state.pki, vault)?);
     let incoming = server::serve(listener, &identity, ClientCerts::Optional, stop.clone().cancelled_owned())?;
-    let routes = routes(&api_state, &control).await?;
+    let routes = control.requests.around(routes(&api_state, &control).await?);
     info!(%address, state_dir = %config.state_dir.display(), "serving");
     let quit = stop.clone();
     let serving = tune_server(tonic::transport::Server::builder())

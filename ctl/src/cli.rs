@@ -4,8 +4,8 @@ use crate::{
     exit::Failure,
     session::{Global, Session},
     verb::{
-        apply, build, completion, delete, describe, events, exec, get, image, logs, node, run, scale, token, version,
-        wait,
+        apply, build, completion, delete, describe, events, exec, get, image, logs, node, run, scale, system, token,
+        version, wait,
     },
 };
 use clap::{Parser, Subcommand};
@@ -44,6 +44,7 @@ pub enum Verb {
     Image(image::Args),
     #[command(alias = "tokens")]
     Token(token::Args),
+    System(system::Args),
     Completion(completion::Args),
     Version(version::Args),
 }
@@ -77,6 +78,12 @@ impl Cli {
 }
 
 impl Verb {
+    /// The verb as it is typed.
+    pub fn word(&self) -> String {
+        let debug = format!("{self:?}");
+        debug.split(['(', ' ', '{']).next().unwrap_or_default().to_lowercase()
+    }
+
     /// Finds what is wrong with the command line itself before anything is connected to.
     fn check(&self) -> Result<(), Failure> {
         match self {
@@ -101,6 +108,7 @@ impl Verb {
             Self::Node(args) => node::perform(&args, session).await,
             Self::Image(args) => image::perform(&args, session).await,
             Self::Token(args) => token::perform(&args, session).await,
+            Self::System(args) => system::perform(&args, session).await,
             Self::Exec(args) => return exec::perform(&args, session).await,
             Self::Run(args) => return run::perform(args, session).await,
             // Done before a session was opened.

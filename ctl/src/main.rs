@@ -26,6 +26,7 @@ mod verb;
 use clap::Parser as _;
 use exit::{Exit, Failure};
 use std::process::ExitCode;
+use tracing::Instrument as _;
 
 fn main() -> ExitCode {
     strata_client::install_crypto();
@@ -35,13 +36,29 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Failure::failed(format!("cannot start: {error}")), passes_on),
     };
-    let outcome = runtime.block_on(cli.perform());
+    let outcome = runtime.block_on(traced(cli));
     // A thread may still be blocked in a read of stdin; nobody waits for it.
     runtime.shutdown_background();
     match outcome {
         Ok(code) => ExitCode::from(code),
         Err(failure) => report(&failure, passes_on),
     }
+}
+
+/// Does it within a trace, if OTEL_* variables name a collector; what TRACEPARENT names is its parent.
+async fn traced(cli: cli::Cli) -> Result<u8, Failure> {
+    // A collector that cannot be set up must not keep anybody from working.
+    let telemetry = strata_telemetry::init_traces("ctl").unwrap_or_else(|error| {
+        output::talk(&format!("ctl: no trace is sent: {error}"));
+        None
+    });
+    let Some(telemetry) = telemetry else { return cli.perform().await };
+    let span = tracing::info_span!("ctl", otel.name = format!("ctl {}", cli.verb.word()));
+    strata_telemetry::continue_trace(&span, &strata_telemetry::environment_trace_parent());
+    let outcome = cli.perform().instrument(span).await;
+    // On another thread: this one carries the connection to the collector. It takes a second at most.
+    tokio::task::spawn_blocking(move || drop(telemetry)).await.ok();
+    outcome
 }
 
 fn report(failure: &Failure, passes_on_exit_codes: bool) -> ExitCode {

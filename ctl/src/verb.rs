@@ -13,6 +13,7 @@ pub mod logs;
 pub mod node;
 pub mod run;
 pub mod scale;
+pub mod system;
 pub mod token;
 pub mod version;
 pub mod wait;

@@ -3,6 +3,7 @@
 //!
 //! Not here: any decision, any I/O. The shim's wire types are generated in its own crate, so that this one cannot fatten it.
 
+pub mod backup;
 mod convert;
 pub mod document;
 mod redact;

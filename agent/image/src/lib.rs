@@ -41,7 +41,7 @@ pub use platform::Platform;
 pub use progress::{Progress, ProgressSink, Step};
 pub use registry::{Credentials, Registry, RegistrySettings, RegistrySource, Resolved};
 pub use source::{BlobKind, BlobSource, Encoding, Holder, LayerRequest, LayerStream, Locate, NoPeers, Sources};
-pub use store::{ImageStore, StoredImage};
+pub use store::{ImageStore, StoredImage, Transfers};
 
 #[cfg(test)]
 mod tests {

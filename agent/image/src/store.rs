@@ -15,6 +15,7 @@ use crate::{
     flight::Flights,
     lease::{Lease, Leases},
     limits,
+    source::{BlobSource, Encoding},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -24,6 +25,7 @@ use std::{
 };
 use strata_layer::LayerStore;
 use strata_model::Digest;
+use strata_telemetry::metrics::Counter;
 use tokio::sync::Semaphore;
 
 /// The image store; cheap to clone.
@@ -46,6 +48,28 @@ pub(crate) struct Inner {
     downloads: Semaphore,
     /// Sources that sent wrong bytes, and when.
     distrusted: RwLock<HashMap<String, Instant>>,
+    transfers: Transfers,
+}
+
+/// Bytes of layers, manifests and configs that have come and gone since the store was opened.
+#[derive(Debug, Default)]
+pub struct Transfers {
+    /// From registries, compressed as they send them.
+    pub from_registries: Counter,
+    /// From other nodes.
+    pub from_peers: Counter,
+    /// To other nodes.
+    pub to_peers: Counter,
+}
+
+impl Transfers {
+    /// What a source sends is counted here. Only nodes send the bare tar.
+    pub(crate) fn from(&self, source: &dyn BlobSource) -> &Counter {
+        match source.encoding() {
+            Encoding::Tar => &self.from_peers,
+            Encoding::Blob => &self.from_registries,
+        }
+    }
 }
 
 impl std::fmt::Debug for ImageStore {
@@ -59,6 +83,12 @@ impl ImageStore {
     #[must_use]
     pub fn layers(&self) -> &LayerStore {
         &self.0.layers
+    }
+
+    /// What was sent and received.
+    #[must_use]
+    pub fn transfers(&self) -> &Transfers {
+        &self.0.transfers
     }
 
     /// Whether manifest, config and all layers of the image are here.

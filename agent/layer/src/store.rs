@@ -106,6 +106,14 @@ impl LayerStore {
         self.0.overlay_by_path.store(true, Ordering::Relaxed);
     }
 
+    /// Whether a layer is mounted in the calling thread's mount namespace.
+    ///
+    /// # Errors
+    /// If its place cannot be looked at, or something else is mounted there.
+    pub fn is_mounted(&self, digest: &Digest) -> Result<bool> {
+        mount::is_mounted(&self.0.directories, &digest.file_name())
+    }
+
     /// The size of a layer's file in bytes, if the layer is here.
     ///
     /// # Errors

@@ -76,7 +76,7 @@ impl Peer for PeerService {
         if offset > total {
             return Err(Status::out_of_range(format!("layer {diff_id} has {total} bytes, not {offset}")));
         }
-        let sending = Sending { tar: Arc::new(tar), at: offset, first: true };
+        let sending = Sending { images: self.images.clone(), tar: Arc::new(tar), at: offset, first: true };
         let chunks = stream::try_unfold(sending, Sending::next);
         Ok(Response::new(held(chunks.boxed(), (permit, lease))))
     }
@@ -92,6 +92,7 @@ impl Peer for PeerService {
         })
         .await?;
         let total_bytes = bytes.len() as u64;
+        self.images.transfers().to_peers.add(total_bytes);
         let mut bytes = Bytes::from(bytes);
         let mut chunks = Vec::new();
         while !bytes.is_empty() || chunks.is_empty() {
@@ -115,6 +116,7 @@ fn held(chunks: Chunks, guard: impl Send + 'static) -> Chunks {
 
 /// A layer on its way out. It is read only as fast as the other side takes it.
 struct Sending {
+    images: ImageStore,
     tar: Arc<TarReader>,
     at: u64,
     first: bool,
@@ -122,7 +124,7 @@ struct Sending {
 
 impl Sending {
     async fn next(self) -> Result<Option<(Chunk, Self)>, Status> {
-        let Self { tar, at, first } = self;
+        let Self { images, tar, at, first } = self;
         let total = tar.len();
         // Also an empty rest gives one chunk: it carries the size of the whole.
         if at >= total && !first {
@@ -146,8 +148,9 @@ impl Sending {
         if data.is_empty() && at < total {
             return Err(Status::data_loss("the layer's file is shorter than it says"));
         }
+        images.transfers().to_peers.add(data.len() as u64);
         let at = at + data.len() as u64;
         let chunk = Chunk { data: data.into(), total_bytes: if first { total } else { 0 } };
-        Ok(Some((chunk, Self { tar, at, first: false })))
+        Ok(Some((chunk, Self { images, tar, at, first: false })))
     }
 }

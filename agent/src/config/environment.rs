@@ -33,6 +33,13 @@ const KEYS: &[(&str, Shape)] = &[
 /// Parts of `capacity`: `STRATA_CAPACITY_CPU_MILLIS` and so on.
 const CAPACITY_KEYS: &[&str] = &["cpu_millis", "memory_bytes", "pods"];
 
+/// The keys that the environment can set, those of `capacity` with its name before them.
+#[cfg(test)]
+pub(super) fn keys() -> impl Iterator<Item = String> {
+    let capacity = CAPACITY_KEYS.iter().map(|key| format!("capacity_{key}"));
+    KEYS.iter().map(|(key, _)| (*key).to_owned()).chain(capacity)
+}
+
 /// Puts what the environment sets into the table; says whether there was anything.
 pub(super) fn apply(table: &mut Table, env: impl Fn(&str) -> Option<String>) -> Result<bool, ConfigError> {
     let mut any = false;

@@ -50,6 +50,27 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
+fn every_setting_is_documented_and_can_be_overridden() {
+    // The parser itself names all that it knows.
+    for (unknown, table) in [(format!("{SMALL}zzz = 1\n"), ""), (format!("{SMALL}[capacity]\nzzz = 1\n"), "capacity_")]
+    {
+        let error = parse(&unknown, &[]).unwrap_err();
+        let known: Vec<&str> = error.split("expected one of").nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(known.len() >= 3, "{error}");
+        let text = include_str!("../../../deploy/config/agent.toml");
+        for key in known.into_iter().filter(|k| *k != "capacity") {
+            let documented = |l: &str| {
+                let l = l.strip_prefix("#: ").unwrap_or(l);
+                l.starts_with(&format!("{key} = ")) || l == format!("[{key}]")
+            };
+            assert!(text.lines().any(documented), "{key} is not documented");
+            let overridden = super::environment::keys().any(|k| k == format!("{table}{key}"));
+            assert!(overridden, "STRATA_* cannot set {table}{key}");
+        }
+    }
+}
+
+#[test]
 fn the_documented_file_names_every_key_and_parses() {
     let text = include_str!("../../../deploy/config/agent.toml");
     parse(text, &[]).unwrap();

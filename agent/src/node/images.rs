@@ -1,7 +1,7 @@
 //! Images of this machine.
 
 use super::{Node, blocking};
-use crate::world::{Images, Inventory, Trouble};
+use crate::world::{Images, Inventory, Storage, Trouble};
 use std::sync::Arc;
 use strata_image::{ImageError, ProgressSink, Resolved, Sources, StoredImage};
 use strata_model::{ImageName, Layer, PinnedImage};
@@ -37,6 +37,27 @@ impl Images for Node {
             });
             let layers = layers.into_iter().map(|(diff_id, size_bytes)| Layer { diff_id, size_bytes }).collect();
             Inventory { layers, images: images.images().iter().map(ToString::to_string).collect() }
+        });
+        seen.await.unwrap_or_default()
+    }
+
+    async fn storage(&self) -> Storage {
+        let (images, dir) = (self.setup.images.clone(), self.setup.state_dir.clone());
+        let seen = blocking(move || {
+            let layers = images.layers().list().unwrap_or_default();
+            // What cannot be looked at is not counted: this is for people, not for decisions.
+            let mounted = layers.iter().filter(|(id, _)| images.layers().is_mounted(id).unwrap_or(false)).count();
+            let disk = rustix::fs::statvfs(&dir).map(|s| (s.f_blocks * s.f_frsize, s.f_bavail * s.f_frsize));
+            let (size_bytes, free_bytes) = disk.unwrap_or_default();
+            let transfers = images.transfers();
+            Storage {
+                mounted_layers: mounted as u64,
+                registry_bytes: transfers.from_registries.get(),
+                peer_bytes: transfers.from_peers.get(),
+                served_bytes: transfers.to_peers.get(),
+                size_bytes,
+                free_bytes,
+            }
         });
         seen.await.unwrap_or_default()
     }

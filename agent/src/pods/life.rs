@@ -3,6 +3,7 @@
 use super::{
     Shared,
     probes::{Health, Probed},
+    step::name_of,
 };
 use crate::{
     ledger::{LedgerError, Record},
@@ -120,7 +121,10 @@ impl<W: World> Life<W> {
                     let span = self.span(step);
                     match self.perform(step.clone()).instrument(span).await {
                         Ok(()) => self.trouble = None,
-                        Err(trouble) => self.stumble(&trouble.reason, trouble.message).await,
+                        Err(trouble) => {
+                            self.shared.meters.step_failed(name_of(step));
+                            self.stumble(&trouble.reason, trouble.message).await;
+                        }
                     }
                 }
                 None => self.wait(plan.wake_at).await,
@@ -134,7 +138,7 @@ impl<W: World> Life<W> {
         if trace.is_empty() {
             return Span::none();
         }
-        let span = tracing::info_span!("step", pod = %self.uid, ?step);
+        let span = tracing::info_span!("step", otel.name = name_of(step), pod = %self.uid, ?step);
         strata_telemetry::continue_trace(&span, &trace);
         span
     }
@@ -291,9 +295,10 @@ impl<W: World> Life<W> {
     /// Takes in a fact and notes it on disk. A note that cannot be written is only warned of: see [`Life::note_durably`].
     pub(super) async fn note(&mut self, fact: Fact) {
         self.tell_event(&fact);
-        let before = Health::of(&self.observed);
+        let (before, health) = (self.observed.clone(), Health::of(&self.observed));
         self.observed.record(&self.assigned, fact, self.shared.world.now_ms());
-        self.tell_health(&before);
+        self.tell_health(&health);
+        self.shared.meters.compare(&before, &self.observed);
         if let Err(e) = self.save(false).await {
             tracing::warn!(pod = %self.uid, "{e}");
         }

@@ -16,7 +16,7 @@ impl<W: World> Life<W> {
     pub(super) async fn perform(&mut self, step: Step) -> Result<(), Trouble> {
         tracing::debug!(pod = %self.uid, ?step, "performs");
         let name = self.spec.name.name.clone();
-        let _timed = timeline::Step::begin(&name, name_of(&step));
+        let _timed = timeline::Step::begin_whole(&name, name_of(&step));
         match step {
             Step::BeginAttempt => {
                 self.note_durably(Fact::AttemptBegun).await?;
@@ -144,7 +144,8 @@ impl<W: World> Life<W> {
     }
 }
 
-fn name_of(step: &Step) -> &'static str {
+/// The word for a step, in metrics, traces and timelines.
+pub(super) fn name_of(step: &Step) -> &'static str {
     match step {
         Step::BeginAttempt => "begin attempt",
         Step::EndAttempt(_) => "end attempt",

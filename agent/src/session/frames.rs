@@ -10,6 +10,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 use strata_proto::dispatch::{Ack, AgentMessage, Assignments, Resync, Welcome, agent_message::Message};
 use tokio::sync::mpsc;
+use tracing::{Instrument as _, Span};
 
 /// How long the agent waits after the disk refused a frame, before it asks for another one.
 const DISK_WAIT: Duration = Duration::from_secs(2);
@@ -64,8 +65,9 @@ pub(super) async fn take_in<W: World>(
             continue;
         }
         let generation = frame.generation;
-        let timed = timeline::Step::begin("", "ledger: frame");
-        let applied = pods.apply(frame).await;
+        let span = span(&frame);
+        let timed = span.in_scope(|| timeline::Step::begin("", "ledger: frame"));
+        let applied = pods.apply(frame).instrument(span).await;
         drop(timed);
         let answer = match applied {
             Ok(()) => {
@@ -85,6 +87,17 @@ pub(super) async fn take_in<W: World>(
             return;
         }
     }
+}
+
+/// In the trace of the first pod that has one; none if no pod has.
+fn span(frame: &Assignments) -> Span {
+    let Some(trace) = frame.pods.iter().map(|p| p.trace_parent.as_str()).find(|t| !t.is_empty()) else {
+        return Span::none();
+    };
+    let span =
+        tracing::info_span!("session", generation = frame.generation, full = frame.full, pods = frame.pods.len());
+    strata_telemetry::continue_trace(&span, trace);
+    span
 }
 
 async fn send(up: &mpsc::Sender<AgentMessage>, message: Message) -> bool {

@@ -190,7 +190,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::BackupRequest>,
     ) -> Result<Response<Self::BackupStream>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("Backup is not built yet"))
+        Ok(Response::new(super::backup::backup(&self.0)?))
     }
 
     async fn undo(

@@ -230,6 +230,12 @@ fn send_frame(control: &Control, link: &Link, session: &mut Session, set: &Assig
         removed = frame.removed.len(),
         "assignments"
     );
+    let meters = &control.meters;
+    if frame.full {
+        meters.frames_full.increment()
+    } else {
+        meters.frames_delta.increment()
+    }
     let span = span(&link.node, &frame);
     span.in_scope(|| room.send(Ok(message(controller_message::Message::Assignments(frame)))));
     true

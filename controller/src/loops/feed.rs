@@ -1,5 +1,6 @@
 //! How a loop follows the store: everything once, then what changed; everything again when it was too slow.
 
+use crate::meters::Rest;
 use futures::FutureExt as _;
 use strata_store::{Event, Snapshot, Store, WatchStream};
 use tokio_stream::StreamExt as _;
@@ -30,6 +31,7 @@ impl Feed {
 
     /// Waits for the next batch; `None` when the store is closed. Cancelling it loses nothing.
     pub async fn next(&mut self) -> Option<Batch> {
+        let _rest = Rest::begin();
         let Some(stream) = &mut self.stream else { return self.everything() };
         match stream.next().await {
             Some(Ok(event)) => {

@@ -144,7 +144,7 @@ impl Orchestrate {
         if let Some(at) = plan.wake {
             self.wakes.insert((Instant::now() + Duration::from_millis(at.saturating_sub(now)), key.clone()));
         }
-        let changes = changes(&snapshot, &object, &workload, &pods, &plan);
+        let mut changes = changes(&snapshot, &object, &workload, &pods, &plan);
         if !plan.actions.is_empty() {
             info!(workload = %workload.name, actions = plan.actions.len(), "planned");
         }
@@ -154,6 +154,7 @@ impl Orchestrate {
             info_span!("plan", workload = %workload.name, actions = plan.actions.len())
         };
         strata_telemetry::continue_trace(&span, &meta(&object).trace_parent);
+        crate::trace::hand_on(&span, &mut changes);
         match commit_or_retry(&self.control.store, changes).instrument(span).await? {
             Done::Committed(_) if plan.more => self.look_again(key, Duration::ZERO),
             Done::Committed(_) => {}

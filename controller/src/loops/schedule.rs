@@ -13,7 +13,7 @@ use crate::{
 };
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 use strata_model::{Node, NodeName, ObjectName, Resources, Subnet, Uid, limits::BUILD_ADDRESSES};
@@ -72,6 +72,7 @@ pub async fn run(control: Arc<Control>) -> Result<(), StoreError> {
             () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
         }
         again = this.place().await?;
+        this.control.meters.unschedulable.store(this.waiting.len() as u64, Relaxed);
         this.tell_accounts().await?;
     }
 }
@@ -252,7 +253,9 @@ impl Schedule {
                 }
             }
             let count = placed.len();
-            let retry = match commit_or_retry(&self.control.store, changes).instrument(span(&pods, count)).await? {
+            let span = span(&pods, count);
+            crate::trace::hand_on(&span, &mut changes);
+            let retry = match commit_or_retry(&self.control.store, changes).instrument(span).await? {
                 Done::Committed(_) => None,
                 Done::Conflict(_) => Some(RETRY),
                 Done::Full => Some(RETRY_FULL),
@@ -268,6 +271,7 @@ impl Schedule {
             }
             if count > 0 {
                 info!(pods = count, "placed");
+                self.control.meters.placed.add(count as u64);
                 self.note_times(&pods, &placed);
             }
             for key in keys.iter().filter(|k| !later.contains(k)) {
@@ -281,7 +285,7 @@ impl Schedule {
         let now = timestamp_ms(Some(&timestamp_now()));
         for (object, _) in pods.iter().filter(|(_, r)| placed.contains(&r.uid)) {
             let waited = now.saturating_sub(timestamp_ms(meta(object).created.as_ref()));
-            self.control.schedule_times.record(Duration::from_millis(waited));
+            self.control.meters.schedule_seconds.record(Duration::from_millis(waited));
         }
     }
 

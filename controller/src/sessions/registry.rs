@@ -85,6 +85,7 @@ struct Inner {
     /// Nodes whose session has something new for the dispatch loop.
     changed: BTreeSet<String>,
     next_id: u64,
+    opened: u64,
     /// Questions under way, by their number: which session was asked, and who waits.
     questions: HashMap<u64, (u64, oneshot::Sender<ResolveReply>)>,
     /// Pods that nodes still have although the store does not know them, with their address indexes.
@@ -96,10 +97,17 @@ impl Sessions {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many were opened so far.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.lock().opened
+    }
+
     /// Opens a session; an earlier one of the same node is told that it is superseded and ends.
     pub(super) fn open(&self, node: &str, out: Outgoing) -> Arc<Link> {
         let mut inner = self.lock();
         inner.next_id += 1;
+        inner.opened += 1;
         let link = Arc::new(Link {
             node: node.to_owned(),
             id: inner.next_id,

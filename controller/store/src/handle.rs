@@ -1,7 +1,7 @@
 //! The store as its callers see it.
 
 use crate::{
-    Change, Commit, Compacted, Key, Snapshot, StoreError, WatchStream,
+    Change, Commit, Compacted, Key, Meters, Snapshot, StoreError, WatchStream,
     backend::{Backend, BackendError},
     checkpoint::{self, Pending},
     commit, limits,
@@ -10,8 +10,8 @@ use crate::{
     writer::{self, Message},
 };
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Instant,
 };
 use strata_proto::types::Kind;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,10 +25,8 @@ pub(crate) struct Shared {
     /// The error after which nothing is written any more.
     pub failed: watch::Sender<Option<Arc<BackendError>>>,
     pub alarm: Mutex<Option<String>>,
-    pub observer: OnceLock<Observer>,
+    pub meters: Meters,
 }
-
-type Observer = Box<dyn Fn(Duration) + Send + Sync>;
 
 impl Shared {
     pub fn snapshot(&self) -> Snapshot {
@@ -60,6 +58,8 @@ pub struct Status {
     pub failed: String,
     /// Log bytes that no checkpoint covers yet.
     pub log_bytes: u64,
+    /// Watchers that follow it now.
+    pub watchers: usize,
 }
 
 /// A handle to the store; clones are the same store. Its threads end with the last handle or with [`Store::close`].
@@ -92,7 +92,7 @@ impl Store {
             pending: Pending::new(loaded.dirty, loaded.position),
             failed: watch::Sender::new(None),
             alarm: Mutex::new(None),
-            observer: OnceLock::new(),
+            meters: Meters::default(),
         });
         let (queue, requests) = mpsc::channel(limits::QUEUE_COMMITS);
         let threads = |e| StoreError::Threads(Arc::new(e));
@@ -113,19 +113,22 @@ impl Store {
         let begun = Instant::now();
         self.queue.send(Message::Commit(request)).await.map_err(|_| StoreError::Closed)?;
         let result = answer.await.unwrap_or(Err(StoreError::Closed));
-        if result.is_ok()
-            && let Some(observe) = self.shared.observer.get()
-        {
-            observe(begun.elapsed());
+        let meters = &self.shared.meters;
+        match &result {
+            Ok(_) => {
+                meters.done.increment();
+                meters.commit_seconds.record(begun.elapsed());
+            }
+            Err(StoreError::Conflict { .. }) => meters.conflicts.increment(),
+            Err(_) => meters.failed.increment(),
         }
         result
     }
 
-    /// Has `observe` told how long each commit takes that is made, from the call to the answer. Only the first observer counts.
-    pub fn observe_commits(&self, observe: impl Fn(Duration) + Send + Sync + 'static) {
-        if self.shared.observer.set(Box::new(observe)).is_err() {
-            tracing::debug!("the store's commits are observed already");
-        }
+    /// What it has counted since it was opened.
+    #[must_use]
+    pub fn meters(&self) -> &Meters {
+        &self.shared.meters
     }
 
     /// The objects as they are now.
@@ -150,6 +153,7 @@ impl Store {
             alarm: self.shared.alarm.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default(),
             failed: self.shared.failure().map(|e| e.to_string()).unwrap_or_default(),
             log_bytes: self.shared.pending.log_bytes(),
+            watchers: self.shared.hub.watchers(),
         }
     }
 

@@ -21,6 +21,7 @@ pub mod conformance;
 mod error;
 mod handle;
 mod key;
+mod meters;
 mod tables;
 mod watch;
 mod writer;
@@ -29,6 +30,7 @@ pub use commit::{Change, Commit, Condition, Op};
 pub use error::StoreError;
 pub use handle::{Status, Store};
 pub use key::Key;
+pub use meters::Meters;
 pub use tables::Snapshot;
 pub use watch::{Compacted, Event, WatchEnd, WatchStream};
 

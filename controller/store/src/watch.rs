@@ -110,6 +110,12 @@ impl Hub {
         Ok(WatchStream { from, backlog, current: None, live })
     }
 
+    /// Streams that are open.
+    pub fn watchers(&self) -> usize {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.live.as_ref().map_or(0, broadcast::Sender::receiver_count)
+    }
+
     pub fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).live = None;
     }

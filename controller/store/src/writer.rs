@@ -4,7 +4,7 @@ use crate::{
     Change, Commit, Condition, Event, Key, Op, StoreError, backend::BackendError, checkpoint::Checkpointer,
     handle::Shared, limits, tables::Tables,
 };
-use std::{io, sync::Arc, thread};
+use std::{io, sync::Arc, thread, time::Instant};
 use strata_proto::{store, types::Object};
 use tokio::sync::{mpsc, oneshot};
 
@@ -121,6 +121,9 @@ impl Writer {
             }
             return;
         }
+        if !log.is_empty() {
+            self.shared.meters.group_commits.observe(accepted.len() as u64);
+        }
         self.tables = next;
         self.shared.publish(Arc::new(self.tables.clone()));
         self.shared.hub.publish(&events, self.tables.revision());
@@ -140,7 +143,10 @@ impl Writer {
             return Ok(());
         }
         self.shared.pending.wait_for_room();
+        let begun = Instant::now();
         let appended = self.shared.backend.append(log)?;
+        self.shared.meters.sync_seconds.record(begun.elapsed());
+        self.shared.meters.written_bytes.add(appended.bytes);
         // Published first, then marked dirty: the checkpointer reads in the opposite order, so its snapshot holds all that is marked.
         self.shared.publish(Arc::new(next.clone()));
         self.shared.pending.add(log, appended);

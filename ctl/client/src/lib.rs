@@ -6,6 +6,7 @@
 //!
 //! Invariants: every unary call has a deadline ([`limits`]); every error says what was being done and to what.
 
+mod backup;
 mod build;
 mod change;
 mod config;
@@ -109,6 +110,13 @@ where
 {
     let mut request = Request::new(message);
     request.set_timeout(deadline);
+    // What the server does belongs to the trace of the caller, if there is one.
+    let trace = strata_telemetry::trace_parent(&tracing::Span::current());
+    if let Ok(value) = trace.parse()
+        && !trace.is_empty()
+    {
+        request.metadata_mut().insert(strata_telemetry::TRACE_PARENT_KEY, value);
+    }
     match tokio::time::timeout(deadline, call(request)).await {
         Ok(Ok(answer)) => Ok(answer.into_inner()),
         Ok(Err(status)) => Err(ClientError::from_status(doing, &status)),

@@ -55,6 +55,10 @@ fn the_lines_of_the_contract_are_understood() {
         "ctl image rm a/b:1 --force",
         "ctl image inspect a/b:1",
         "ctl token create --ttl 1h --uses 3",
+        "ctl token ls -o json",
+        "ctl system backup cluster.backup",
+        "ctl system restore cluster.backup --dry-run",
+        "ctl token rm 0123456789abcdef",
         "ctl completion bash",
         "ctl version --client -o json",
     ] {

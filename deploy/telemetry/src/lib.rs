@@ -3,7 +3,8 @@
 //! - Logs go to stderr through `tracing`: `STRATA_LOG` filters them (`info` by default, the syntax of `RUST_LOG`), `STRATA_LOG_FORMAT=json` makes
 //!   one JSON object a line.
 //! - Spans are exported by OTLP over gRPC when `OTEL_EXPORTER_OTLP_ENDPOINT` (or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`) is set; the other `OTEL_*` variables
-//!   mean what the OpenTelemetry specification says. A collector that is down costs nothing: the queue is bounded and drops.
+//!   mean what the OpenTelemetry specification says (OTEL_SDK_DISABLED, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*).
+//!   A collector that is down costs nothing: the queue is bounded and drops.
 //!
 //! - [`metrics`] is the one list of metric names, and writes the text that Prometheus reads; [`continue_trace`] and [`trace_parent`] carry a trace
 //!   from process to process.
@@ -15,7 +16,7 @@ pub mod metrics;
 
 pub use context::{TRACE_PARENT_KEY, continue_trace, is_trace_parent, trace_parent};
 
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{Key, KeyValue, trace::TracerProvider as _};
 use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
 use std::{io::IsTerminal, time::Duration};
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
@@ -77,15 +78,53 @@ pub fn init(service: &'static str, instance: &str) -> Result<Telemetry, Telemetr
     Ok(Telemetry { provider })
 }
 
+/// Sets up traces only, for a program that talks to people on stderr; its root span is to continue [`environment_trace_parent`].
+/// `None`: nobody wants them. Call it inside the tokio runtime, and drop the guard on a thread that does not drive that runtime.
+///
+/// # Errors
+/// [`TelemetryError`] names the variable that is wrong.
+pub fn init_traces(service: &'static str) -> Result<Option<Telemetry>, TelemetryError> {
+    let Some(provider) = provider(service, "")? else { return Ok(None) };
+    let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("strata"));
+    tracing_subscriber::registry().with(EnvFilter::new("info")).with(spans).try_init()?;
+    Ok(Some(Telemetry { provider: Some(provider) }))
+}
+
+/// The `traceparent` of whoever started this process (environment variable TRACEPARENT); "" = none.
+#[must_use]
+pub fn environment_trace_parent() -> String {
+    std::env::var("TRACEPARENT").unwrap_or_default()
+}
+
 fn provider(service: &'static str, instance: &str) -> Result<Option<SdkTracerProvider>, TelemetryError> {
-    let set = |name| std::env::var(name).is_ok_and(|v| !v.is_empty());
-    if !set("OTEL_EXPORTER_OTLP_ENDPOINT") && !set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let is_wanted =
+        ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"].iter().any(|n| !variable(n).is_empty());
+    // Two switches of the specification that the SDK leaves to its users.
+    let is_off = variable("OTEL_SDK_DISABLED").eq_ignore_ascii_case("true")
+        || variable("OTEL_TRACES_EXPORTER").eq_ignore_ascii_case("none");
+    if !is_wanted || is_off {
         return Ok(None);
     }
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().build()?;
-    let mut resource = Resource::builder().with_service_name(service);
-    if !instance.is_empty() {
-        resource = resource.with_attribute(opentelemetry::KeyValue::new("service.instance.id", instance.to_owned()));
+    Ok(Some(
+        SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource(service, instance)).build(),
+    ))
+}
+
+/// Names this process, unless OTEL_SERVICE_NAME or OTEL_RESOURCE_ATTRIBUTES do.
+fn resource(service: &'static str, instance: &str) -> Resource {
+    let told = Resource::builder().build();
+    let lacks = |key: &'static str| {
+        told.get(&Key::from_static_str(key)).is_none_or(|value| value.as_str().starts_with("unknown_service"))
+    };
+    let mut resource = Resource::builder();
+    for (key, value) in
+        [("service.name", service), ("service.instance.id", instance), ("service.version", env!("CARGO_PKG_VERSION"))]
+    {
+        if !value.is_empty() && lacks(key) {
+            resource = resource.with_attribute(KeyValue::new(key, value.to_owned()));
+        }
     }
-    Ok(Some(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build()))
+    resource.build()
 }

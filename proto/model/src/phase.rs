@@ -25,6 +25,19 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Every phase, in order.
+    pub const ALL: [Self; 9] = [
+        Self::Pending,
+        Self::Assigned,
+        Self::Preparing,
+        Self::Starting,
+        Self::Running,
+        Self::Stopping,
+        Self::Exited,
+        Self::Failed,
+        Self::Lost,
+    ];
+
     /// Whether nothing of the pod runs or will run in this attempt.
     #[must_use]
     pub fn is_ended(self) -> bool {

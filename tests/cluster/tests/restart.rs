@@ -76,7 +76,7 @@ fn metrics_are_served_where_the_status_says() -> Result<()> {
     for name in [
         "strata_controller_objects{kind=\"Node\"} ",
         "strata_controller_nodes{phase=\"Ready\"} ",
-        "strata_controller_commit_seconds_bucket{le=\"+Inf\"} ",
+        "strata_controller_store_commit_seconds_bucket{le=\"+Inf\"} ",
         "strata_controller_schedule_seconds_count ",
     ] {
         ensure!(text.contains(name), "{name} in {text}");

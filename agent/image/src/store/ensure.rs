@@ -13,7 +13,10 @@ use crate::{
     source::{BlobKind, BlobSource, Holder, LayerRequest, Sources},
 };
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 use strata_model::{Digest, PinnedImage};
 
 const NOT_IN_A_REGISTRY: &str = "it was imported, so only nodes have it: import it again";
@@ -121,6 +124,7 @@ impl ImageStore {
                             let (store, digest) = (store.clone(), digest.clone());
                             async move {
                                 let bytes = source.fetch_blob(&digest, kind).await?;
+                                store.transfers().from(&*source).add(bytes.len() as u64);
                                 let from = source.name().to_owned();
                                 store
                                     .blocking(move |store| {
@@ -180,8 +184,12 @@ impl ImageStore {
                     .first_of(&what, &order, |source| {
                         let (store, layer, altitude) = (store.clone(), layer.clone(), altitude.clone());
                         async move {
-                            fetch_layer(&store.0.layers, &*source, &layer, |done, total| altitude.report(done, total))
-                                .await
+                            let (seen, transfers) = (AtomicU64::new(0), store.transfers().from(&*source));
+                            let report = |done: u64, total| {
+                                transfers.add(done.saturating_sub(seen.swap(done, Relaxed)));
+                                altitude.report(done, total);
+                            };
+                            fetch_layer(&store.0.layers, &*source, &layer, report).await
                         }
                     })
                     .await

@@ -136,6 +136,7 @@ impl ImageStore {
             layer_flights: Flights::new(),
             downloads: Semaphore::new(limits::DOWNLOADS_MAX),
             distrusted: std::sync::RwLock::default(),
+            transfers: crate::store::Transfers::default(),
         }));
         for entry in fs::read_dir(&roots).map_err(|e| ImageError::io("reading", &roots, e))?.take(limits::IMAGES_MAX) {
             let entry = entry.map_err(|e| ImageError::io("reading", &roots, e))?;

@@ -1,53 +1,143 @@
-//! Writing the text.
+//! Writing the text: Prometheus' exposition format 0.0.4, or OpenMetrics 1.0 for those who ask for it.
 
-use super::{Histogram, LATENCY_BOUNDS_US, Metric, Type};
-use std::fmt::Write as _;
+use super::{Counter, Histogram, Metric, Type};
+use std::fmt::{Display, Write as _};
 
-/// The content type of the text.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// How the text is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Prometheus' text format, version 0.0.4.
+    #[default]
+    Text,
+    /// OpenMetrics, version 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What the `Accept` header of a request asks for: the one of the two with the higher weight (RFC 9110, 12.5.1), text if neither is named.
+    #[must_use]
+    pub fn of_accept(accept: &str) -> Self {
+        let (mut text, mut open) = (0.0, 0.0);
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let (mut weight, mut version) = (1.0_f64, "");
+            for part in parts {
+                match part.split_once('=').map(|(k, v)| (k.trim(), v.trim().trim_matches('"'))) {
+                    Some(("q", q)) => weight = q.parse().unwrap_or(0.0),
+                    Some(("version", v)) => version = v,
+                    _ => {}
+                }
+            }
+            match media.as_str() {
+                "application/openmetrics-text" if matches!(version, "" | "1.0.0" | "0.0.1") => open = weight.max(open),
+                "text/plain" | "text/*" | "*/*" => text = weight.max(text),
+                _ => {}
+            }
+        }
+        if open > 0.0 && open >= text { Self::OpenMetrics } else { Self::Text }
+    }
+
+    /// The content type of the text.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 /// The text as it grows. Each metric is written once, with all its values.
 #[derive(Debug, Default)]
 pub struct Exposition {
+    format: Format,
     text: String,
 }
 
 impl Exposition {
+    /// An empty text in a format.
+    #[must_use]
+    pub fn new(format: Format) -> Self {
+        Self { format, text: String::new() }
+    }
+
     /// A metric with one value.
-    pub fn value(&mut self, metric: Metric, value: u64) {
+    pub fn value(&mut self, metric: Metric, value: impl Display) {
         self.head(metric);
         self.line(metric.name, "", value);
+    }
+
+    /// A counter.
+    pub fn count(&mut self, metric: Metric, counter: &Counter) {
+        self.value(metric, counter.get());
     }
 
     /// A metric with a value per word of one label.
     pub fn by<W: AsRef<str>>(&mut self, metric: Metric, label: &str, values: impl IntoIterator<Item = (W, u64)>) {
         self.head(metric);
         for (word, value) in values {
-            let word = word.as_ref().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            self.line(metric.name, &format!("{{{label}=\"{word}\"}}"), value);
+            self.line(metric.name, &labels(&[(label, word.as_ref())], None), value);
         }
     }
 
-    /// A histogram, its bounds and sum in seconds.
+    /// A metric with a value per pair of words of two labels.
+    pub fn by_two<V: AsRef<str>, W: AsRef<str>>(
+        &mut self,
+        metric: Metric,
+        names: (&str, &str),
+        values: impl IntoIterator<Item = (V, W, u64)>,
+    ) {
+        self.head(metric);
+        for (first, second, value) in values {
+            let pairs = [(names.0, first.as_ref()), (names.1, second.as_ref())];
+            self.line(metric.name, &labels(&pairs, None), value);
+        }
+    }
+
+    /// A histogram in base units.
     pub fn histogram(&mut self, metric: Metric, histogram: &Histogram) {
         self.head(metric);
-        let (counts, sum_us) = histogram.read();
-        let bucket = format!("{}_bucket", metric.name);
-        let mut total = 0;
-        for (count, bound) in counts.iter().zip(LATENCY_BOUNDS_US) {
-            total += count;
-            self.line(&bucket, &format!("{{le=\"{}\"}}", seconds(*bound)), total);
+        self.buckets(metric, &[], histogram);
+    }
+
+    /// A histogram per word of one label.
+    pub fn histograms<'a, W: AsRef<str>>(
+        &mut self,
+        metric: Metric,
+        label: &str,
+        values: impl IntoIterator<Item = (W, &'a Histogram)>,
+    ) {
+        self.head(metric);
+        for (word, histogram) in values {
+            self.buckets(metric, &[(label, word.as_ref())], histogram);
         }
-        total += counts.last().copied().unwrap_or_default();
-        self.line(&bucket, "{le=\"+Inf\"}", total);
-        self.line(&format!("{}_sum", metric.name), "", seconds(sum_us));
-        self.line(&format!("{}_count", metric.name), "", total);
     }
 
     /// All of it.
     #[must_use]
-    pub fn finish(self) -> String {
+    pub fn finish(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
         self.text
+    }
+
+    fn buckets(&mut self, metric: Metric, pairs: &[(&str, &str)], histogram: &Histogram) {
+        let (buckets, sum) = histogram.read();
+        let name = format!("{}_bucket", metric.name);
+        for (bound, count) in &buckets {
+            let le = match self.format {
+                _ if bound.is_infinite() => "+Inf".to_owned(),
+                Format::Text => bound.to_string(),
+                // Its bounds are floats: 1.0, not 1.
+                Format::OpenMetrics => format!("{bound:?}"),
+            };
+            self.line(&name, &labels(pairs, Some(&le)), count);
+        }
+        let pairs = labels(pairs, None);
+        self.line(&format!("{}_sum", metric.name), &pairs, sum);
+        self.line(&format!("{}_count", metric.name), &pairs, buckets.last().map_or(0, |(_, count)| *count));
     }
 
     fn head(&mut self, metric: Metric) {
@@ -56,50 +146,26 @@ impl Exposition {
             Type::Counter => "counter",
             Type::Histogram => "histogram",
         };
+        // In OpenMetrics a counter's family has the name without the suffix of its samples.
+        let name = match self.format {
+            Format::OpenMetrics if metric.of == Type::Counter => metric.name.trim_end_matches("_total"),
+            _ => metric.name,
+        };
         // Writing to a String cannot fail.
-        write!(self.text, "# HELP {0} {1}\n# TYPE {0} {word}\n", metric.name, metric.help).ok();
+        write!(self.text, "# HELP {name} {}\n# TYPE {name} {word}\n", metric.help).ok();
     }
 
-    fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+    fn line(&mut self, name: &str, labels: &str, value: impl Display) {
         writeln!(self.text, "{name}{labels} {value}").ok();
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 microseconds, which are 285 years")]
-fn seconds(us: u64) -> f64 {
-    us as f64 / 1e6
+fn labels(pairs: &[(&str, &str)], le: Option<&str>) -> String {
+    let escaped = |word: &str| word.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let pairs = pairs.iter().copied().chain(le.map(|le| ("le", le)));
+    let inside: Vec<String> = pairs.map(|(name, word)| format!("{name}=\"{}\"", escaped(word))).collect();
+    if inside.is_empty() { String::new() } else { format!("{{{}}}", inside.join(",")) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics;
-    use std::time::Duration;
-
-    #[test]
-    fn the_text_is_what_prometheus_reads() {
-        let mut text = Exposition::default();
-        text.value(metrics::AGENT_LAYERS, 3);
-        text.by(metrics::AGENT_PODS, "phase", [("Running", 2), ("a\"\\\nb", 1)]);
-        let latency = Histogram::default();
-        for us in [400, 1_500, 90_000_000] {
-            latency.record(Duration::from_micros(us));
-        }
-        text.histogram(metrics::CONTROLLER_COMMIT_SECONDS, &latency);
-        let text = text.finish();
-        for line in [
-            "# TYPE strata_agent_layers gauge",
-            "strata_agent_layers 3",
-            "strata_agent_pods{phase=\"Running\"} 2",
-            "strata_agent_pods{phase=\"a\\\"\\\\\\nb\"} 1",
-            "# TYPE strata_controller_commit_seconds histogram",
-            "strata_controller_commit_seconds_bucket{le=\"0.0005\"} 1",
-            "strata_controller_commit_seconds_bucket{le=\"0.002\"} 2",
-            "strata_controller_commit_seconds_bucket{le=\"+Inf\"} 3",
-            "strata_controller_commit_seconds_sum 90.0019",
-            "strata_controller_commit_seconds_count 3",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} in {text}");
-        }
-    }
-}
+mod tests;
