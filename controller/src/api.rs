@@ -18,6 +18,7 @@ mod pki;
 mod refusal;
 mod relay;
 mod select;
+mod services;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,8 @@ pub use tokens::ensure_bootstrap_token;
 pub use volumes::remove_deleted_volumes;
 
 use crate::secrets::Vault;
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use strata_model::Subnet;
 use strata_proto::cluster::{cluster_server::ClusterServer, join_server::JoinServer, objects_server::ObjectsServer};
 use strata_store::{Change, Commit, Store, StoreError};
 use strata_transport::{Role, authorize::RequireRole};
@@ -97,6 +99,9 @@ pub struct ApiState {
     streams: Arc<Semaphore>,
     relays: Arc<Semaphore>,
     joins: Arc<Semaphore>,
+    service_range: Subnet,
+    /// Held while a service is given its address and ports, so that no two get the same.
+    services: tokio::sync::Mutex<()>,
 }
 
 impl ApiState {
@@ -114,7 +119,15 @@ impl ApiState {
             streams: Arc::new(Semaphore::new(limits::STREAMS_MAX)),
             relays: Arc::new(Semaphore::new(limits::RELAYS_MAX)),
             joins: Arc::new(Semaphore::new(limits::JOINS_MAX)),
+            service_range: Subnet { network: Ipv4Addr::new(10, 128, 0, 0), prefix_len: 16 },
+            services: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// The same with virtual addresses of services from this range, instead of 10.128.0.0/16.
+    #[must_use]
+    pub fn with_service_range(self, range: Subnet) -> Self {
+        Self { service_range: range, ..self }
     }
 
     /// Commits within the bound of a call.

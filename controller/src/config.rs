@@ -58,6 +58,9 @@ pub struct Config {
     /// The length of a node's subnet.
     #[serde(default = "default_prefix")]
     pub node_prefix_len: u8,
+    /// The range of services' virtual addresses.
+    #[serde(default = "default_service_cidr")]
+    pub service_cidr: String,
     /// Where metrics are served; absent: nowhere.
     #[serde(default)]
     pub metrics_listen: Option<SocketAddr>,
@@ -74,6 +77,9 @@ fn default_listen() -> SocketAddr {
 }
 fn default_cidr() -> String {
     "10.64.0.0/10".to_owned()
+}
+fn default_service_cidr() -> String {
+    "10.128.0.0/16".to_owned()
 }
 fn default_prefix() -> u8 {
     20
@@ -123,6 +129,9 @@ impl Config {
             let why = "the length of a node's subnet: longer than that of cluster_cidr, at most 28";
             return bad("node_prefix_len", self.node_prefix_len.to_string(), why);
         }
+        if self.service_range()?.overlaps(cidr) {
+            return bad("service_cidr", self.service_cidr.clone(), "it must not overlap cluster_cidr");
+        }
         if !(100..=60_000).contains(&self.heartbeat_ms) {
             return bad("heartbeat_ms", self.heartbeat_ms.to_string(), "100 to 60000 milliseconds");
         }
@@ -142,11 +151,15 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Value`].
     pub fn cluster_range(&self) -> Result<Subnet, ConfigError> {
-        self.cluster_cidr.parse().map_err(|e: strata_model::Invalid| ConfigError::Value {
-            key: "cluster_cidr",
-            value: self.cluster_cidr.clone(),
-            why: e.why.to_owned(),
-        })
+        range("cluster_cidr", &self.cluster_cidr)
+    }
+
+    /// The range of services' virtual addresses.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn service_range(&self) -> Result<Subnet, ConfigError> {
+        range("service_cidr", &self.service_cidr)
     }
 
     /// Heartbeats and leases.
@@ -168,12 +181,21 @@ impl Config {
     }
 }
 
+fn range(key: &'static str, text: &str) -> Result<Subnet, ConfigError> {
+    text.parse().map_err(|e: strata_model::Invalid| ConfigError::Value {
+        key,
+        value: text.to_owned(),
+        why: e.why.to_owned(),
+    })
+}
+
 const KEYS: &[&str] = &[
     "listen",
     "state_dir",
     "advertise",
     "cluster_cidr",
     "node_prefix_len",
+    "service_cidr",
     "metrics_listen",
     "heartbeat_ms",
     "lease_ms",
@@ -230,6 +252,7 @@ mod tests {
             ("listen = \"127.0.0.1:1\"", "state_dir"),
             ("state_dir = \"/a\"\nlease_ms = 6000", "at least twice heartbeat_ms"),
             ("state_dir = \"/a\"\ncluster_cidr = \"10.0.0.1/8\"", "ADDRESS/LENGTH"),
+            ("state_dir = \"/a\"\nservice_cidr = \"10.100.0.0/16\"", "must not overlap"),
             ("state_dir = \"/a\"\nnode_prefix_len = 8", "node_prefix_len"),
             ("state_dir = \"/a\"\nadvertise = \"host\"", "HOST:PORT"),
         ] {

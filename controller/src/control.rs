@@ -19,6 +19,8 @@ pub struct ClusterSettings {
     pub cluster_cidr: Subnet,
     /// The length of node subnets.
     pub node_prefix_len: u8,
+    /// The range that virtual addresses of services come from.
+    pub service_cidr: Subnet,
     /// Heartbeats and leases.
     pub leases: LeaseSettings,
 }

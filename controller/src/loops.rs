@@ -11,6 +11,7 @@ pub mod nodes;
 pub mod orchestrate;
 pub mod removal;
 pub mod schedule;
+pub mod services;
 
 pub use feed::{BATCH_MAX, Batch, Feed};
 

@@ -106,6 +106,15 @@ pub fn template_spec(object: &Object) -> Option<&types::TemplateSpec> {
     }
 }
 
+/// The spec of a service.
+#[must_use]
+pub fn service_spec(object: &Object) -> Option<&types::ServiceSpec> {
+    match &object.kind {
+        Some(object::Kind::Service(service)) => service.spec.as_ref(),
+        _ => None,
+    }
+}
+
 /// The content of an image.
 #[must_use]
 pub fn image_spec(object: &Object) -> Option<&types::ImageSpec> {

@@ -139,6 +139,7 @@ pub async fn serve(
         cluster_id: state.pki.cluster_id().to_owned(),
         cluster_cidr: config.cluster_range()?,
         node_prefix_len: config.node_prefix_len,
+        service_cidr: config.service_range()?,
         leases: config.leases(),
     };
     let address = listener.local_addr().map_err(|e| ServeError::Serve(e.to_string()))?;
@@ -150,7 +151,8 @@ pub async fn serve(
     let metrics_listener = metrics::listen(config.metrics_listen).await?;
     let identity = state.pki.controller_identity()?;
     let control = Arc::new(Control::new(store.clone(), settings, vault.clone()));
-    let api_state = Arc::new(ApiState::new(store.clone(), state.pki, vault)?);
+    let range = config.service_range()?;
+    let api_state = Arc::new(ApiState::new(store.clone(), state.pki, vault)?.with_service_range(range));
     let incoming = server::serve(listener, &identity, ClientCerts::Optional, stop.clone().cancelled_owned())?;
     let routes = control.requests.around(routes(&api_state, &control).await?);
     info!(%address, state_dir = %config.state_dir.display(), "serving");

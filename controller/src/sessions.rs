@@ -129,7 +129,8 @@ async fn serve(
         heartbeat_ms: u32::try_from(settings.leases.heartbeat_ms).unwrap_or(u32::MAX),
         lease_ms: u32::try_from(settings.leases.lease_ms).unwrap_or(u32::MAX),
         node_index: admitted.index,
-        ..Welcome::default()
+        service_cidr: settings.service_cidr.to_string(),
+        cluster_domain: strata_model::limits::CLUSTER_DOMAIN.to_owned(),
     };
     send(out, controller_message::Message::Welcome(welcome)).await?;
     control.leases().synced(&strata_model::NodeName::from_trusted(node), control.now());
@@ -159,7 +160,7 @@ async fn serve(
             agent_message::Message::Resolved(reply) => control.sessions.resolved(link, reply),
             agent_message::Message::Ack(ack) => control.sessions.acknowledged(link, ack.generation),
             agent_message::Message::Resync(_) => control.sessions.wants_resync(link),
-            agent_message::Message::Services(_) => {}
+            agent_message::Message::Services(ack) => control.sessions.services_in_effect(link, ack.sequence),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod node;
 mod pod;
 mod probe;
+mod service;
 mod storage;
 mod template;
 mod workload;

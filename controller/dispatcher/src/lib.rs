@@ -2,6 +2,8 @@
 //!
 //! - [`AssignmentSet`]: the pods of one node with a generation that grows with every change.
 //! - [`Session`]: what one connection of that node was sent; [`Session::frame`] decides what to send next: a full frame, a delta or nothing.
+//! - [`Catalog`]: which pods are behind which service, with a version that grows with every change; [`ServiceSession`]: what one connection of a
+//!   node was told of it.
 //! - [`Leases`]: until when each node counts as alive, on a clock that is an argument.
 //!
 //! Not here: the wire format, queues, sockets, the store.
@@ -17,8 +19,10 @@ extern crate alloc;
 
 mod assignments;
 mod leases;
+mod services;
 mod session;
 
 pub use assignments::{Assignment, AssignmentSet, REMOVED_KEPT};
 pub use leases::{LeaseSettings, Leases, Verdict};
+pub use services::{Catalog, PodFacts, REMOVED_SERVICES_KEPT, ServiceFrame, ServiceSession, Serving, selects};
 pub use session::{FRAMES_MAX, Frame, Session};

@@ -2,7 +2,7 @@
 
 mod marks;
 
-use super::{ApiState, Refusal, limits, namespaces, storage, validate};
+use super::{ApiState, Refusal, limits, namespaces, services, storage, validate};
 use strata_proto::{
     BadObject,
     cluster::{ApplyRequest, ApplyResponse, apply_response::Outcome},
@@ -24,9 +24,15 @@ pub(super) async fn apply(state: &ApiState, request: ApplyRequest, trace: &str) 
     let object = request.object.ok_or_else(|| Refusal::invalid("object: is missing"))?;
     let wanted = validate::normalise(object)?;
     let key = Key::of(&wanted);
+    let _turn = if key.kind == Kind::Service { Some(state.services.lock().await) } else { None };
     for _ in 0..limits::RETRIES {
         let snapshot = state.store.snapshot();
         let present = snapshot.get(&key);
+        let completed = match key.kind {
+            Kind::Service => Some(services::complete(&snapshot, state.service_range, &wanted, present.as_deref())?),
+            _ => None,
+        };
+        let wanted = completed.as_ref().unwrap_or(&wanted);
         let mut changes = Vec::new();
         if is_namespaced(key.kind) {
             changes.push(namespaces::require(&snapshot, &key.namespace)?);

@@ -182,7 +182,7 @@ impl Cluster for ClusterService {
         request: Request<Streaming<strata_proto::cluster::PortForwardRequest>>,
     ) -> Result<Response<Self::PortForwardStream>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("PortForward is not built yet"))
+        Ok(Response::new(relay::forward(&self.0, request.into_inner()).await?))
     }
 
     async fn backup(

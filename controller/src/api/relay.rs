@@ -3,12 +3,14 @@
 
 mod build;
 mod exec;
+mod forward;
 mod import;
 mod logs;
 mod pull;
 
 pub(super) use build::build;
 pub(super) use exec::exec;
+pub(super) use forward::forward;
 pub(super) use import::import;
 pub(super) use logs::logs;
 pub(super) use pull::pull;

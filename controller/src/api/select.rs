@@ -33,11 +33,14 @@ impl Target {
     }
 }
 
-/// Finds a container; "" is the only one.
-pub(super) fn container(snapshot: &Snapshot, namespace: &str, pod: &str, container: &str) -> Result<Target, Refusal> {
-    let key = validate::key(Kind::Pod.into(), namespace, pod)?;
-    let object = snapshot.get(&key).ok_or_else(|| Refusal::not_found(&key))?;
-    let Some(object::Kind::Pod(pod)) = &object.kind else { return Err(Refusal::not_found(&key)) };
+/// Finds a pod that is on a node; no container is chosen.
+pub(super) fn pod(snapshot: &Snapshot, namespace: &str, pod: &str) -> Result<Target, Refusal> {
+    placed(snapshot, &validate::key(Kind::Pod.into(), namespace, pod)?).map(|(_, target)| target)
+}
+
+fn placed(snapshot: &Snapshot, key: &Key) -> Result<(Arc<Object>, Target), Refusal> {
+    let object = snapshot.get(key).ok_or_else(|| Refusal::not_found(key))?;
+    let Some(object::Kind::Pod(pod)) = &object.kind else { return Err(Refusal::not_found(key)) };
     let spec = pod.spec.clone().unwrap_or_default();
     let status = pod.status.clone().unwrap_or_default();
     let phase = Phase::from(status.phase());
@@ -50,6 +53,16 @@ pub(super) fn container(snapshot: &Snapshot, namespace: &str, pod: &str, contain
         }
         return Err(Refusal::precondition("PodNotAssigned", format!("{why}): wait until it is Running")));
     }
+    let pod_uid = object.meta.as_ref().map(|m| m.uid.clone()).unwrap_or_default();
+    let target = Target { node: spec.node, pod_uid, container: String::new(), phase, key: key.clone() };
+    Ok((object, target))
+}
+
+/// Finds a container; "" is the only one.
+pub(super) fn container(snapshot: &Snapshot, namespace: &str, pod: &str, container: &str) -> Result<Target, Refusal> {
+    let key = validate::key(Kind::Pod.into(), namespace, pod)?;
+    let (object, target) = placed(snapshot, &key)?;
+    let Some(object::Kind::Pod(pod)) = &object.kind else { return Err(Refusal::not_found(&key)) };
     let names = container_names(snapshot, pod);
     let choices = || names.join(", ");
     let container = match (container, names.as_slice()) {
@@ -72,8 +85,7 @@ pub(super) fn container(snapshot: &Snapshot, namespace: &str, pod: &str, contain
             ));
         }
     };
-    let pod_uid = object.meta.as_ref().map(|m| m.uid.clone()).unwrap_or_default();
-    Ok(Target { node: spec.node, pod_uid, container, phase, key })
+    Ok(Target { container, ..target })
 }
 
 /// The names of a pod's containers: from its template, else from its status.

@@ -2,7 +2,7 @@
 
 use super::Refusal;
 use prost::Message as _;
-use strata_model::{ImageName, PodTemplate, Workload, limits::OBJECT_BYTES_MAX};
+use strata_model::{ImageName, PodTemplate, ServiceView, Workload, limits::OBJECT_BYTES_MAX};
 use strata_proto::{
     BadObject,
     document::{is_namespaced, kind_word},
@@ -86,7 +86,7 @@ pub(super) fn normalise(mut object: Object) -> Result<Object, Refusal> {
             v.spec.get_or_insert_default();
         }
         Some(object::Kind::Service(_)) => {
-            meta.check(true)?;
+            ServiceView::try_from(&object)?;
         }
         Some(object::Kind::Node(_)) => meta.check(false)?,
         Some(object::Kind::Template(_) | object::Kind::Event(_)) => {

@@ -1,6 +1,6 @@
 //! List and Watch: streams of what is there and of what changes.
 
-use super::{ApiState, Refusal, limits, volumes};
+use super::{ApiState, Refusal, limits, services::Endpoints, volumes};
 use crate::secrets::redact;
 use futures::{Stream, StreamExt as _, stream};
 use prost::Message as _;
@@ -10,7 +10,7 @@ use strata_proto::{
     document::is_namespaced,
     types::{Kind, Object, object, pod_spec::Desired},
 };
-use strata_store::{Key, Snapshot, WatchEnd};
+use strata_store::{Key, Snapshot, Store, WatchEnd};
 use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, MissedTickBehavior, interval_at},
@@ -33,7 +33,7 @@ pub(super) fn list(state: &ApiState, request: &ListRequest) -> Result<BoxStream<
         .collect();
     let shown = Shown::new(&snapshot, kind, namespace.unwrap_or_default());
     let start = (objects.into_iter().peekable(), false, permit, shown);
-    let portions = stream::unfold(start, move |(mut rest, sent, permit, shown)| async move {
+    let portions = stream::unfold(start, move |(mut rest, sent, permit, mut shown)| async move {
         if sent && rest.peek().is_none() {
             return None;
         }
@@ -51,20 +51,23 @@ pub(super) fn list(state: &ApiState, request: &ListRequest) -> Result<BoxStream<
 /// How answers show objects: without what is secret, with what is computed when asked.
 pub(super) struct Shown {
     volume_users: HashMap<Key, Vec<String>>,
+    endpoints: Endpoints,
+    snapshot: Snapshot,
 }
 
 impl Shown {
     /// Of objects of this kind; `namespace` "" = of all.
     pub fn new(snapshot: &Snapshot, kind: Kind, namespace: &str) -> Self {
         let volume_users = if kind == Kind::Volume { volumes::users(snapshot, namespace) } else { HashMap::new() };
-        Self { volume_users }
+        Self { volume_users, endpoints: Endpoints::default(), snapshot: snapshot.clone() }
     }
 
     /// One of them.
-    pub fn of(&self, object: &Object) -> Object {
+    pub fn of(&mut self, object: &Object) -> Object {
         let key = Key::of(object);
         let mut object = object.clone();
         redact(&mut object);
+        self.endpoints.fill(&self.snapshot, &mut object);
         if let Some(object::Kind::Volume(volume)) = &mut object.kind {
             volume.status.get_or_insert_default().pods = self.volume_users.get(&key).cloned().unwrap_or_default();
         }
@@ -99,7 +102,8 @@ pub(super) fn watch(state: &ApiState, request: &WatchRequest) -> Result<BoxStrea
     let events = state.store.watch(from).map_err(compacted)?;
     let mut bookmarks = interval_at(Instant::now() + limits::BOOKMARK_INTERVAL, limits::BOOKMARK_INTERVAL);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let start = Watching { events, bookmarks, kind, namespace, revision: from, _permit: permit };
+    let store = state.store.clone();
+    let start = Watching { events, bookmarks, kind, namespace, store, revision: from, _permit: permit };
     let responses = stream::unfold(Some(start), |watching| async move {
         let mut watching = watching?;
         match watching.next().await? {
@@ -116,6 +120,7 @@ struct Watching {
     bookmarks: tokio::time::Interval,
     kind: Kind,
     namespace: String,
+    store: Store,
     /// Reached.
     revision: u64,
     _permit: OwnedSemaphorePermit,
@@ -145,6 +150,7 @@ impl Watching {
             if kind_fits && namespace_fits {
                 let mut object = Object::clone(&event.object);
                 redact(&mut object);
+                Endpoints::default().fill(&self.store.snapshot(), &mut object);
                 return Some(Ok(WatchResponse {
                     revision: event.revision,
                     object: Some(object),

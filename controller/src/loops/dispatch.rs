@@ -32,9 +32,12 @@ struct Dispatching {
     sessions: HashMap<String, Open>,
     /// Nodes whose session may have to be sent something.
     due: BTreeSet<String>,
+    services: super::services::Services,
     peers: BTreeMap<String, wire::Peer>,
     /// Grows when `peers` changes.
     peers_version: u64,
+    /// The version of the services that every session was considered for.
+    services_version: u64,
     revision: u64,
 }
 
@@ -56,8 +59,10 @@ pub async fn run(control: Arc<Control>) -> Result<(), StoreError> {
         sets: HashMap::new(),
         sessions: HashMap::new(),
         due: BTreeSet::new(),
+        services: super::services::Services::new(),
         peers: BTreeMap::new(),
         peers_version: 1,
+        services_version: 0,
         revision: 0,
     };
     // The sets first, then sessions: a full frame from half a view would remove pods.
@@ -70,10 +75,11 @@ pub async fn run(control: Arc<Control>) -> Result<(), StoreError> {
                 Some(Batch::Changes(events)) => this.see(&events),
             },
             () = control.sessions.news() => {}
-            () = tokio::time::sleep(BLOCKED_RETRY), if !this.due.is_empty() => {}
+            () = tokio::time::sleep(BLOCKED_RETRY), if !this.due.is_empty() || this.services.is_waiting() => {}
         }
         tokio::time::sleep(COLLECT).await;
         this.due.extend(control.sessions.take_news());
+        this.tend_services();
         for node in std::mem::take(&mut this.due) {
             if !this.send(&node) {
                 this.due.insert(node);
@@ -107,8 +113,10 @@ impl Dispatching {
             wanted.entry(meta(&object).name.clone()).or_default();
             self.see_node(&meta(&object).name, Some(&object));
         }
+        self.services.see_everything(snapshot, self.control.now());
         for object in snapshot.list(Kind::Pod, None) {
             if let Some(assignment) = assignment(&object) {
+                let assignment = self.gated(&object, assignment);
                 wanted.entry(pod_spec(&object).node.clone()).or_default().push(assignment);
             }
         }
@@ -120,13 +128,16 @@ impl Dispatching {
 
     fn see(&mut self, events: &[Event]) {
         let mut changes: HashMap<String, BTreeMap<Uid, Option<Assignment>>> = HashMap::new();
+        let (snapshot, now) = (self.control.store.snapshot(), self.control.now());
         for event in events {
+            self.services.see(&snapshot, event, now);
             self.revision = self.revision.max(event.revision);
             match event.key.kind {
                 Kind::Pod => {
                     let node = &pod_spec(&event.object).node;
                     if !node.is_empty() {
                         let assignment = if event.deleted { None } else { assignment(&event.object) };
+                        let assignment = assignment.map(|a| self.gated(&event.object, a));
                         let uid = Uid::from_trusted(meta(&event.object).uid.clone());
                         changes.entry(node.clone()).or_default().insert(uid, assignment);
                     }
@@ -140,6 +151,38 @@ impl Dispatching {
             if self.set(&node).change(revision, changes) {
                 self.due.insert(node);
             }
+        }
+    }
+
+    /// What the node may be told of the pod now.
+    fn gated(&mut self, object: &Object, assignment: Assignment) -> Assignment {
+        let told = self.sets.get(&pod_spec(object).node).and_then(|set| set.get(assignment.uid.as_str()));
+        self.services.gate(&Key::of(object), assignment, told, self.control.now())
+    }
+
+    /// Stops what was waiting for nodes to take it out of their services, and has changed services sent.
+    fn tend_services(&mut self) {
+        let unsettled = !self.services.is_settled();
+        let settled = self.services.settle(&self.control);
+        for node in self.due.clone() {
+            if let Some(link) = self.control.sessions.link(&node) {
+                self.services.acknowledge(&link);
+            }
+        }
+        let snapshot = self.control.store.snapshot();
+        for key in self.services.released(&self.control, self.control.now()) {
+            let Some(object) = snapshot.get(&key) else { continue };
+            let Some(assignment) = assignment(&object) else { continue };
+            let node = pod_spec(&object).node.clone();
+            let revision = self.revision;
+            if self.set(&node).change(revision, [(assignment.uid.clone(), Some(assignment))]) {
+                self.due.insert(node);
+            }
+        }
+        let version = self.services.version();
+        if settled && (unsettled || version != self.services_version) {
+            self.services_version = version;
+            self.due.extend(self.control.sessions.connected());
         }
     }
 
@@ -171,6 +214,7 @@ impl Dispatching {
     fn send(&mut self, node: &str) -> bool {
         let Some(link) = self.control.sessions.link(node) else {
             self.sessions.remove(node);
+            self.services.forget(node);
             return true;
         };
         self.set(node);
@@ -185,6 +229,9 @@ impl Dispatching {
             room.send(Ok(message(controller_message::Message::Peers(wire::Peers { peers }))));
             open.peers_version = self.peers_version;
         }
+        if !self.services.send(&link) {
+            return false;
+        }
         match self.sets.get(node) {
             Some(set) => send_frame(&self.control, &link, &mut open.session, set),
             None => true,
@@ -192,7 +239,7 @@ impl Dispatching {
     }
 }
 
-fn message(message: controller_message::Message) -> ControllerMessage {
+pub(super) fn message(message: controller_message::Message) -> ControllerMessage {
     ControllerMessage { message: Some(message) }
 }
 

@@ -29,6 +29,7 @@ pub struct Link {
     announced: AtomicBool,
     acknowledged: AtomicU64,
     resync: AtomicBool,
+    services_in_effect: AtomicU64,
 }
 
 impl Link {
@@ -48,6 +49,12 @@ impl Link {
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// The newest sequence of services that is in effect on the node; 0 = none.
+    #[must_use]
+    pub fn services_in_effect(&self) -> u64 {
+        self.services_in_effect.load(Ordering::Acquire)
     }
 
     /// Whether the node asked for a full frame since the last look.
@@ -116,6 +123,7 @@ impl Sessions {
             announced: AtomicBool::new(false),
             acknowledged: AtomicU64::new(0),
             resync: AtomicBool::new(false),
+            services_in_effect: AtomicU64::new(0),
         });
         if let Some(old) = inner.links.insert(node.to_owned(), link.clone()) {
             let message = "another agent with this node's name has connected".to_owned();
@@ -158,6 +166,11 @@ impl Sessions {
 
     pub(super) fn acknowledged(&self, link: &Link, generation: u64) {
         link.acknowledged.fetch_max(generation, Ordering::AcqRel);
+        self.changed(link);
+    }
+
+    pub(super) fn services_in_effect(&self, link: &Link, sequence: u64) {
+        link.services_in_effect.fetch_max(sequence, Ordering::AcqRel);
         self.changed(link);
     }
 

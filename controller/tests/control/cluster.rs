@@ -88,6 +88,7 @@ impl Cluster {
             cluster_id: String::new(),
             cluster_cidr: self.config.cluster_range().unwrap(),
             node_prefix_len: self.config.node_prefix_len,
+            service_cidr: self.config.service_range().unwrap(),
             leases: self.config.leases(),
         };
         Control::new(self.store.clone(), settings, self.vault())

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use strata_model::{PodTemplate, Workload};
+use strata_model::{PodTemplate, ServiceView, Workload};
 use strata_proto::{
     BadObject,
     document::{is_namespaced, kind_word},
@@ -42,6 +42,7 @@ fn check(object: &types::Object) -> Result<(), BadObject> {
     }
     match &object.kind {
         Some(Kind::Workload(_)) => Workload::try_from(&object).map(|_| ()),
+        Some(Kind::Service(_)) => ServiceView::try_from(&object).map(|_| ()),
         Some(Kind::Pod(pod)) => {
             object.meta.clone().unwrap_or_default().check(true)?;
             let template = pod.spec.as_ref().and_then(|s| s.template.as_ref());

@@ -14,6 +14,7 @@ mod phase;
 mod pod;
 mod probe;
 mod resources;
+mod service;
 mod storage;
 mod template;
 mod workload;
@@ -25,6 +26,7 @@ pub use phase::{ContainerState, Desired, Phase};
 pub use pod::{ContainerStatus, Exit, Pod, PodStatus};
 pub use probe::{Check, Probe, ProbeKind, Probes};
 pub use resources::{Quantity, Resources};
+pub use service::{Endpoint, ServicePort, ServiceSpec, ServiceView, TargetPort};
 pub use storage::{
     EnvFrom, EnvSource, EnvVar, Field, FileItem, Files, HostPathKind, KeyRef, Material, MaterialKind, Mount, Volume,
     VolumeSource,

@@ -42,3 +42,13 @@ pub const MATERIAL_BYTES_MAX: usize = 1 << 20;
 pub const FILE_MODE_DEFAULT: u32 = 0o644;
 /// Addresses at the end of each node's subnet that no pod gets: the steps of image builds have them.
 pub const BUILD_ADDRESSES: u32 = 4;
+/// Ports of one service.
+pub const SERVICE_PORTS_MAX: usize = 256;
+/// Services of the whole cluster: a node is told of all of them in one message.
+pub const SERVICES_MAX: usize = 10_000;
+/// Pods behind one service that connections are spread over; the oldest count.
+pub const ENDPOINTS_MAX: usize = 1_000;
+/// The domain that names of services end in.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+/// Ports that are chosen for services with `nodePorts`: the first and the last.
+pub const NODE_PORTS: (u16, u16) = (30_000, 32_767);

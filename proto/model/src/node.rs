@@ -58,6 +58,18 @@ impl Subnet {
         u32::try_from((1u64 << (32 - u32::from(self.prefix_len))) - 2).unwrap_or(u32::MAX)
     }
 
+    /// Whether the address is in it.
+    #[must_use]
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        (u32::from(address) ^ u32::from(self.network)).leading_zeros() >= u32::from(self.prefix_len)
+    }
+
+    /// Whether some address is in both.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.network) || other.contains(self.network)
+    }
+
     /// The n-th subnet (from 0) of length `prefix_len` within this range.
     #[must_use]
     pub fn nth(self, n: u32, prefix_len: u8) -> Option<Self> {
@@ -109,6 +121,8 @@ mod tests {
         assert_eq!(third.and_then(|s| s.address(2)), Some(Ipv4Addr::new(10, 64, 48, 2)));
         assert_eq!(third.and_then(|s| s.address(4095)), None, "the broadcast address");
         assert_eq!(range.nth(1024, 20), None);
+        assert!(range.contains(Ipv4Addr::new(10, 127, 255, 255)) && !range.contains(Ipv4Addr::new(10, 128, 0, 0)));
+        assert!(third.is_some_and(|s| s.overlaps(range) && range.overlaps(s)));
         assert!("10.64.0.1/10".parse::<Subnet>().is_err());
     }
 }

@@ -12,7 +12,7 @@ fn labels(map: &std::collections::HashMap<String, String>) -> Labels {
     map.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
-fn check_labels(field: &str, map: &std::collections::HashMap<String, String>) -> Result<(), BadObject> {
+pub(super) fn check_labels(field: &str, map: &std::collections::HashMap<String, String>) -> Result<(), BadObject> {
     let part = |s: &str, empty_ok: bool| {
         (s.is_empty() && empty_ok)
             || (!s.is_empty()
