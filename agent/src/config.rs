@@ -37,6 +37,9 @@ pub struct Config {
     /// Name of the pods' bridge.
     #[serde(default = "default_bridge")]
     pub bridge: String,
+    /// How the pods of other nodes are reached.
+    #[serde(default)]
+    pub overlay: Overlay,
     /// Labels of the node, for selectors.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -56,6 +59,29 @@ pub struct Config {
     pub build_context_bytes_max: u64,
     /// Where Prometheus finds metrics; absent: nowhere.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// How the pods of other nodes are reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlay {
+    /// By a route where the nodes share a link, else by VXLAN.
+    #[default]
+    Auto,
+    /// By a route, always.
+    Direct,
+    /// By VXLAN, always.
+    Vxlan,
+}
+
+impl From<Overlay> for strata_network::Overlay {
+    fn from(overlay: Overlay) -> Self {
+        match overlay {
+            Overlay::Auto => Self::Auto,
+            Overlay::Direct => Self::Direct,
+            Overlay::Vxlan => Self::Vxlan,
+        }
+    }
 }
 
 /// Overrides of what is detected.

@@ -7,7 +7,7 @@ pub(crate) use controller::{Connection, Controller};
 
 use crate::world::{
     Adopted, Clock, Events, Images, Inventory, Network, PeerNode, PodSpec, Probing, SandboxEvent, Sandboxes,
-    StartedContainer, Trouble,
+    ServiceRanges, StartedContainer, Trouble,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,6 +32,10 @@ pub(crate) struct Kernel {
     pub unhealthy: BTreeSet<String>,
     pub subnet: Option<Subnet>,
     pub peers: Vec<PeerNode>,
+    /// Sequences of the frames of services taken in.
+    pub services: Vec<u64>,
+    /// Once.
+    pub service_trouble: Option<Trouble>,
     /// What was done, in order.
     pub done: Vec<String>,
     next_pid: u32,
@@ -262,6 +266,14 @@ impl Network for World {
     }
     async fn set_peers(&self, peers: &[PeerNode]) -> Result<(), Trouble> {
         self.kernel().peers = peers.to_vec();
+        Ok(())
+    }
+    async fn set_services(&self, _: &ServiceRanges, frame: &dispatch::Services) -> Result<(), Trouble> {
+        let mut kernel = self.kernel();
+        if let Some(trouble) = kernel.service_trouble.take() {
+            return Err(trouble);
+        }
+        kernel.services.push(frame.sequence);
         Ok(())
     }
     fn pod_address(&self, index: u32) -> Option<Ipv4Addr> {

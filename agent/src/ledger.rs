@@ -82,6 +82,12 @@ pub struct SessionFacts {
     pub subnet: String,
     /// The range of all nodes' pods.
     pub cluster_cidr: String,
+    /// The range of virtual addresses of services, "" if the controller knows none.
+    #[serde(default)]
+    pub service_cidr: String,
+    /// What names of services end in.
+    #[serde(default)]
+    pub cluster_domain: String,
     /// Cluster-wide number of the node.
     pub node_index: u32,
     /// Which cluster.

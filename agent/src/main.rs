@@ -7,8 +7,16 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use strata_agent::{
-    capacity, config::Config, identity, join, join::JoinArguments, ledger::Ledger, lock, metrics, node, node_api, pods,
-    pods::Pods, session, session::Session, world::Network,
+    capacity,
+    config::Config,
+    identity, join,
+    join::JoinArguments,
+    ledger::Ledger,
+    lock, metrics, node, node_api, pods,
+    pods::Pods,
+    session,
+    session::Session,
+    world::{Network, ServiceRanges},
 };
 use strata_image::{ImageStore, Registry, RegistrySettings};
 use strata_layer::LayerStore;
@@ -123,6 +131,12 @@ async fn run(config: Config, zygote: Zygote, identity: Option<Identity>, token: 
     {
         tracing::warn!(reason = trouble.reason, "pods wait for their network until the controller is there: {trouble}");
     }
+    let facts = ledger.session()?;
+    if let Some(ranges) = ServiceRanges::parse(&facts.cluster_cidr, &facts.service_cidr, &facts.cluster_domain) {
+        world.restore_services(ranges).await;
+    }
+    let tending = world.clone();
+    let services = async move { tokio::join!(tending.tend_services(), tending.serve_dns()) };
     // The port is taken before anybody is told of it.
     let listener = TcpListener::bind(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let port = listener.local_addr()?.port();
@@ -162,6 +176,7 @@ async fn run(config: Config, zygote: Zygote, identity: Option<Identity>, token: 
     tokio::select! {
         ended = session.keep() => ended.context("the session with the controller"),
         ended = api => ended.context("the node API"),
+        _ = services => Ok(()),
         ended = metrics => ended.context("the metrics"),
     }
 }
@@ -193,6 +208,7 @@ async fn make_node(
         zygote,
         cgroups,
         bridge: config.bridge.clone(),
+        overlay: config.overlay.into(),
         id_start: config.id_start,
         name: config.node.clone(),
         address: session::own_address(config.advertise, config.listen.ip(), &config.controller).await,

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! STATE/pods/<uid>/shim.sock          the shim's socket
+//! STATE/pods/<uid>/etc/                resolv.conf, hosts, hostname of its containers
 //! STATE/pods/<uid>/link               name of the host's end of its veth pair
 //! STATE/pods/<uid>/c/<container>/     u and w: the writable layer
 //! STATE/pods/<uid>/log/               logs of its containers
@@ -12,6 +13,7 @@ mod build;
 mod cache;
 mod clock;
 mod environment;
+mod etc;
 mod exit;
 mod images;
 mod live;
@@ -19,6 +21,7 @@ mod locate;
 mod network;
 mod probe;
 mod sandboxes;
+mod services;
 mod signals;
 mod start;
 mod volumes;
@@ -55,6 +58,8 @@ pub struct Setup {
     pub cgroups: CgroupRoot,
     /// Name of the bridge.
     pub bridge: String,
+    /// How the pods of other nodes are reached.
+    pub overlay: strata_network::Overlay,
     /// First host id of this node's pods.
     pub id_start: u32,
     /// The node's name, for pods that ask for it.
@@ -70,6 +75,8 @@ pub struct Node {
     pods: Mutex<HashMap<Uid, Arc<Live>>>,
     network: Mutex<Option<Arc<NodeNetwork>>>,
     subnet: Mutex<Option<Subnet>>,
+    services: tokio::sync::Mutex<services::Services>,
+    names: services::Names,
     inventory: watch::Sender<u64>,
     cache: mpsc::Sender<cache::Used>,
 }
@@ -85,6 +92,8 @@ impl Node {
             pods: Mutex::default(),
             network: Mutex::default(),
             subnet: Mutex::default(),
+            services: tokio::sync::Mutex::default(),
+            names: services::Names::default(),
             inventory: watch::Sender::new(0),
             cache,
         }

@@ -6,6 +6,7 @@
 mod attach;
 mod build;
 mod exec;
+mod forward;
 mod images;
 mod logs;
 mod stdio;
@@ -227,7 +228,6 @@ impl node_server::Node for NodeApi {
         &self,
         request: Request<Streaming<strata_proto::node::PortForwardInput>>,
     ) -> Result<Response<Self::PortForwardStream>, Status> {
-        drop(request);
-        Err(Status::unimplemented("PortForward is not built yet"))
+        self.forward_stream(request.into_inner()).await.map(Response::new)
     }
 }

@@ -11,6 +11,7 @@ mod backoff;
 mod frames;
 mod network;
 mod resolve;
+mod services;
 mod stream;
 
 pub use backoff::{BACKOFF_FIRST, BACKOFF_MAX, Backoff};

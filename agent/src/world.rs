@@ -175,12 +175,37 @@ pub struct PeerNode {
     pub subnet: Subnet,
 }
 
+/// The ranges of addresses that services work with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceRanges {
+    /// All pods.
+    pub cluster: Subnet,
+    /// Virtual addresses of services.
+    pub services: Subnet,
+    /// What names of services end in: `cluster.local`.
+    pub domain: String,
+}
+
+impl ServiceRanges {
+    /// From the words of the controller; `None` if it knows no services.
+    #[must_use]
+    pub fn parse(cluster: &str, services: &str, domain: &str) -> Option<Self> {
+        Some(Self { cluster: cluster.parse().ok()?, services: services.parse().ok()?, domain: domain.to_owned() })
+    }
+}
+
 /// The node's own network.
 pub trait Network: Send + Sync + 'static {
     /// Makes bridge and gateway for this subnet.
     fn set_subnet(&self, subnet: Subnet) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// Makes the routes to the other nodes' pods exactly these.
     fn set_peers(&self, peers: &[PeerNode]) -> impl Future<Output = Result<(), Trouble>> + Send;
+    /// Takes a frame of services in: when it returns they are in effect on this node. The same frame may come again.
+    fn set_services(
+        &self,
+        ranges: &ServiceRanges,
+        frame: &strata_proto::dispatch::Services,
+    ) -> impl Future<Output = Result<(), Trouble>> + Send;
     /// The address of the pod with this index; `None` without a subnet.
     fn pod_address(&self, index: u32) -> Option<std::net::Ipv4Addr>;
 }

@@ -9,7 +9,7 @@ use rtnetlink::{
     LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::{
         link::{InfoData, InfoVeth},
-        route::RouteProtocol,
+        route::{RouteProtocol, RouteScope},
     },
 };
 use rustix::io::Errno;
@@ -98,7 +98,16 @@ impl NodeNetwork {
         let index = inside.link(POD_IFNAME).await?.ok_or_else(gone)?.header.index;
         let up = LinkUnspec::new_with_index(index).up().build();
         perform(|| "set the pod's link up".to_owned(), links.set(up).execute()).await?;
-        bridge::ensure_address(inside, "the pod's link", index, address, self.subnet.prefix_len).await?;
+        // Alone on its link but for the gateway: what goes to another pod of the node passes the node, too.
+        bridge::ensure_address(inside, "the pod's link", index, address, 32).await?;
+        let neighbour = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(self.gateway, 32)
+            .output_interface(index)
+            .scope(RouteScope::Link)
+            .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+            .build();
+        let request = inside.handle().route().add(neighbour).replace().execute();
+        perform(|| format!("set the pod's route to its gateway {}", self.gateway), request).await?;
         let route = RouteMessageBuilder::<Ipv4Addr>::new()
             .gateway(self.gateway)
             .output_interface(index)

@@ -67,6 +67,7 @@ pub(crate) async fn uplink_mtu(netlink: &Netlink, bridge: &str) -> Result<u32, N
             && !flags.contains(LinkFlags::Loopback)
             && bridge_of(l).is_none()
             && name_of(l) != Some(bridge)
+            && name_of(l) != Some(&crate::overlay::device_name(bridge))
     });
     Ok(uplinks.filter_map(mtu_of).min().unwrap_or(MTU_DEFAULT))
 }

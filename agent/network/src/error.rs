@@ -71,6 +71,23 @@ pub enum NetworkError {
         /// The destination.
         subnet: Subnet,
     },
+    /// The program that changes nftables is missing.
+    #[error("the program nft is missing: install nftables (Debian: apt-get install nftables)")]
+    NoNft,
+    /// The rules of services were not taken.
+    #[error("cannot change the rules of services: {why}")]
+    Rules {
+        /// What nft says.
+        why: String,
+    },
+    /// The name server.
+    #[error("cannot serve DNS at {address}: {source}")]
+    Dns {
+        /// Where.
+        address: Ipv4Addr,
+        /// Why not.
+        source: io::Error,
+    },
     /// A kernel setting could not be made.
     #[error("cannot set {path} to {value}: {source} (is /proc/sys mounted read-only?)")]
     Sysctl {
@@ -98,6 +115,8 @@ impl NetworkError {
             Self::BridgeFull { .. } => "BridgeFull",
             Self::BadName { .. } | Self::NoGateway { .. } | Self::BadAddress { .. } => "NetworkInvalid",
             Self::NotABridge { .. } | Self::ForeignLink { .. } | Self::ForeignRoute { .. } => "NetworkConflict",
+            Self::NoNft | Self::Rules { .. } => "RulesFailed",
+            Self::Dns { .. } => "DnsFailed",
             Self::Sysctl { .. } => "SysctlFailed",
         }
     }

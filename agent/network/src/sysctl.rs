@@ -23,6 +23,10 @@ pub(crate) fn tune_bridge(bridge: &str) {
             tracing::debug!(path, value, %error, "setting not made");
         }
     }
+    // Redirects are sent if either setting says so: a pod must not be told of a shorter way past the gateway.
+    if let Err(error) = set("/proc/sys/net/ipv4/conf/all/send_redirects", "0") {
+        tracing::debug!(%error, "setting not made");
+    }
     for (threshold, wanted) in [("gc_thresh3", NEIGHBOURS_MAX), ("gc_thresh2", NEIGHBOURS_MAX / 2)] {
         let path = format!("/proc/sys/net/ipv4/neigh/default/{threshold}");
         // Namespaces other than the first do not show it: the limit is one for the whole machine.
@@ -32,6 +36,14 @@ pub(crate) fn tune_bridge(bridge: &str) {
         {
             tracing::debug!(path, wanted, %error, "setting not made");
         }
+    }
+}
+
+/// A pod of a peer may be reached by another way than it comes in by.
+pub(crate) fn tune_tunnel(device: &str) {
+    let path = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
+    if let Err(error) = set(&path, "2") {
+        tracing::debug!(path, %error, "setting not made");
     }
 }
 

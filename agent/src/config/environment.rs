@@ -22,6 +22,7 @@ const KEYS: &[(&str, Shape)] = &[
     ("cgroup_parent", Shape::Text),
     ("shim", Shape::Text),
     ("bridge", Shape::Text),
+    ("overlay", Shape::Text),
     ("labels", Shape::Map),
     ("id_start", Shape::Number),
     ("insecure_registries", Shape::List),

@@ -1,7 +1,7 @@
 //! Bridge, addresses and routes of this machine.
 
-use super::{Node, lock};
-use crate::world::{Network, PeerNode, PodSpec, Trouble};
+use super::{Node, lock, sandboxes::hostname};
+use crate::world::{Network, PeerNode, PodSpec, ServiceRanges, Trouble};
 use std::{collections::HashSet, net::IpAddr, net::Ipv4Addr, os::fd::BorrowedFd, sync::Arc};
 use strata_model::Subnet;
 use strata_network::{NetworkError, NodeNetwork, Peer, host_ifname};
@@ -12,7 +12,8 @@ pub(super) const LINK: &str = "link";
 impl Network for Node {
     async fn set_subnet(&self, subnet: Subnet) -> Result<(), Trouble> {
         *lock(&self.subnet) = Some(subnet);
-        let network = Arc::new(NodeNetwork::ensure(&self.setup.bridge, subnet, None).await.map_err(trouble)?);
+        let network =
+            Arc::new(NodeNetwork::ensure(&self.setup.bridge, subnet, None, self.setup.overlay).await.map_err(trouble)?);
         let first = lock(&self.network).is_none();
         if first {
             // Before any pod can be attached: what no pod's directory names is left of a crash or a reboot.
@@ -41,6 +42,14 @@ impl Network for Node {
         }
     }
 
+    async fn set_services(
+        &self,
+        ranges: &ServiceRanges,
+        frame: &strata_proto::dispatch::Services,
+    ) -> Result<(), Trouble> {
+        self.take_services(ranges, frame).await
+    }
+
     fn pod_address(&self, index: u32) -> Option<Ipv4Addr> {
         lock(&self.subnet).and_then(|s| s.address(index)).filter(|_| index > 1)
     }
@@ -67,7 +76,11 @@ impl Node {
         // Its name is on disk before it is there: a sweep spares it.
         std::fs::write(pod.dir.join(LINK), &link)
             .map_err(|e| Trouble::new("CreateError", format!("writing {}: {e}", pod.dir.join(LINK).display())))?;
-        network.attach(netns, &link, address).await.map_err(trouble)
+        network.attach(netns, &link, address).await.map_err(trouble)?;
+        let told = self.names.domain();
+        let domain = if told.is_empty() { strata_model::limits::CLUSTER_DOMAIN } else { &told };
+        super::etc::write(&pod.dir, &hostname(pod), address, &pod.name.namespace, (network.gateway(), domain))
+            .map_err(|e| Trouble::new("CreateError", format!("writing {}: {e}", pod.dir.join("etc").display())))
     }
 
     fn links(&self) -> HashSet<String> {
@@ -77,6 +90,6 @@ impl Node {
     }
 }
 
-fn trouble(e: NetworkError) -> Trouble {
+pub(super) fn trouble(e: NetworkError) -> Trouble {
     Trouble::new(e.reason(), e.to_string())
 }

@@ -3,7 +3,7 @@
 use super::{
     Node, blocking,
     environment::{Environment, Whereabouts, environment},
-    exit,
+    etc, exit,
     live::Live,
     lock,
     sandboxes::hostname,
@@ -78,13 +78,17 @@ impl Node {
             let timed = Step::begin(pod_name, "container: root");
             let root = make_root(&layers, &image_, &pod_.dir.join("c").join(name), &live_.userns)?;
             drop(timed);
+            let (etc_binds, mut trees) =
+                etc::mounts(&pod_.dir, live_.userns.as_fd()).map_err(|why| Failed(128, why))?;
             let env = environment(&pod_, &container_, &here).map_err(|why| Failed(128, why))?;
             let timed = Step::begin(pod_name, "container: volumes");
             let mounts = volumes::mounts(&state_dir, &pod_, &container_, live_.userns.as_fd());
             let mounts = mounts.map_err(|why| Failed(128, why))?;
+            trees.extend(mounts.trees);
             drop(timed);
             let timed = Step::begin(pod_name, "container: specification and plan");
-            let wanted = request(&pod_, &container_, &image_, env, mounts.binds);
+            let mut wanted = request(&pod_, &container_, &image_, env, mounts.binds);
+            wanted.mounts.splice(0..0, etc_binds);
             let spec = container_spec(&wanted, &UserFiles::read(root.as_fd())?)?;
             let plan = plan_init(&spec, &facts)?;
             drop(timed);
@@ -100,7 +104,7 @@ impl Node {
                 plan,
                 overlay: root,
                 cgroups: cgroup.join_fds()?,
-                binds: mounts.trees,
+                binds: trees,
                 log_a: log_a.into(),
                 log_b: log_b.into(),
                 log_limit_bytes: logs::DEFAULT_LIMIT_BYTES,

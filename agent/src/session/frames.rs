@@ -112,6 +112,8 @@ async fn keep_facts(ledger: &Arc<Ledger>, welcome: Welcome) {
             generation: before.generation,
             subnet: welcome.subnet,
             cluster_cidr: welcome.cluster_cidr,
+            service_cidr: welcome.service_cidr,
+            cluster_domain: welcome.cluster_domain,
             node_index: welcome.node_index,
             cluster_id: welcome.cluster_id,
         };

@@ -6,6 +6,7 @@ use super::{
     frames::{self, Down},
     network::{self, Wanted},
     resolve::Resolver,
+    services,
 };
 use crate::{
     timeline,
@@ -15,7 +16,7 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 use strata_proto::{
     API_LEVEL,
     dispatch::{
-        AgentMessage, ControllerMessage, Heartbeat, Hello, StatusBatch, Welcome, agent_message::Message,
+        AgentMessage, ControllerMessage, Heartbeat, Hello, Services, StatusBatch, Welcome, agent_message::Message,
         controller_message::Message as Down_, dispatch_client::DispatchClient,
     },
     types,
@@ -101,12 +102,16 @@ impl<W: World> Session<W> {
         let mut inventory_changes = self.world.inventory_changes();
         let mut resolver = Resolver::new(self.world.clone(), open.up.clone());
         let (frames, waiting) = mpsc::channel(FRAMES_WAITING_MAX);
+        let (services, services_waiting) = mpsc::channel(FRAMES_WAITING_MAX);
         let wanted = watch::Sender::new(Wanted { subnet: welcome.subnet.parse().ok(), peers: Vec::new() });
         // The tasks end with the session.
         let mut tasks = JoinSet::new();
         // The routes of the session before stay until this one has named the peers.
         tasks.spawn(network::keep(self.world.clone(), wanted.subscribe()));
         tasks.spawn(frames::take_in(self.ledger.clone(), self.pods.clone(), waiting, open.up.clone()));
+        if let Some(ranges) = services::ranges(&welcome) {
+            tasks.spawn(services::take_in(self.world.clone(), ranges, services_waiting, open.up.clone()));
+        }
         if frames.send(Down::Welcome(welcome)).await.is_err() {
             return End::Broken("the task of frames ended".into());
         }
@@ -118,7 +123,7 @@ impl<W: World> Session<W> {
                 message = down.message() => match message {
                     Ok(Some(message)) => {
                         open.unanswered_since = None;
-                        self.take(message, &frames, &wanted, &mut resolver)
+                        self.take(message, &frames, &services, &wanted, &mut resolver)
                     }
                     Ok(None) => Err(End::Broken("the controller closed the stream".into())),
                     Err(s) => Err(End::Broken(format!("{}: {}", s.code(), s.message()))),
@@ -157,6 +162,7 @@ impl<W: World> Session<W> {
         &self,
         message: ControllerMessage,
         frames: &mpsc::Sender<Down>,
+        services: &mpsc::Sender<Services>,
         wanted: &watch::Sender<Wanted>,
         resolver: &mut Resolver<W>,
     ) -> Result<(), End> {
@@ -167,10 +173,13 @@ impl<W: World> Session<W> {
                     .try_send(Down::Frame(frame))
                     .map_err(|_| End::Broken("frames come faster than the disk takes them".into()))?;
             }
+            Some(Down_::Services(frame)) => services
+                .try_send(frame)
+                .map_err(|_| End::Broken("services change faster than this node takes them in".into()))?,
             Some(Down_::Peers(list)) => wanted.send_modify(|w| w.peers = network::peers(list.peers)),
             Some(Down_::Resolve(request)) => resolver.ask(request),
             Some(Down_::Refused(refused)) => return Err(refusal(refused.reason, refused.message)),
-            Some(Down_::Heartbeat(_) | Down_::Welcome(_) | Down_::Services(_)) | None => {}
+            Some(Down_::Heartbeat(_) | Down_::Welcome(_)) | None => {}
         }
         Ok(())
     }

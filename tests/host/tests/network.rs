@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use lab::{Lab, Netns, links_of};
 use strata_model::Subnet;
-use strata_network::{NetworkError, NodeNetwork, Peer, ROUTE_PROTOCOL, host_ifname};
+use strata_network::{NetworkError, NodeNetwork, Overlay, Peer, ROUTE_PROTOCOL, host_ifname};
 
 const BRIDGE: &str = "strata0";
 
@@ -35,7 +35,7 @@ fn address(n: u8, index: u32) -> Ipv4Addr {
 fn attach(node: &Netns, n: u8, pod: &Netns, index: u32) -> Result<String, NetworkError> {
     let netns = pod.open();
     node.run(async move {
-        let network = NodeNetwork::ensure(BRIDGE, subnet(n), None).await?;
+        let network = NodeNetwork::ensure(BRIDGE, subnet(n), None, Overlay::Auto).await?;
         let ifname = host_ifname(&format!("{n}/{index}"));
         network.attach(netns.as_fd(), &ifname, address(n, index)).await?;
         Ok(ifname)
@@ -88,7 +88,12 @@ fn pods_reach_each_other_within_and_across_nodes_with_their_own_addresses() {
             let peers =
                 [Peer { subnet: subnet(1), address: a.address }, Peer { subnet: subnet(2), address: b.address }];
             let changes = node.netns.run(async move {
-                NodeNetwork::ensure(BRIDGE, subnet(n), None).await.unwrap().ensure_peer_routes(&peers).await.unwrap()
+                NodeNetwork::ensure(BRIDGE, subnet(n), None, Overlay::Auto)
+                    .await
+                    .unwrap()
+                    .ensure_peer_routes(&peers)
+                    .await
+                    .unwrap()
             });
             assert!(changes.failed.is_empty() && changes.set == 1, "{changes:?} to {}", peer.address);
         }
@@ -150,7 +155,10 @@ fn everything_may_be_repeated_and_running_pods_do_not_notice() {
     let netns = other.open();
     let taken = name.clone();
     let result = a.netns.run(async move {
-        NodeNetwork::ensure(BRIDGE, subnet(1), None).await?.attach(netns.as_fd(), &taken, address(1, 9)).await
+        NodeNetwork::ensure(BRIDGE, subnet(1), None, Overlay::Auto)
+            .await?
+            .attach(netns.as_fd(), &taken, address(1, 9))
+            .await
     });
     assert!(matches!(result, Err(NetworkError::ForeignLink { .. })), "{result:?}");
     other.ip(&["link", "add", "eth0", "type", "veth", "peer", "name", "x"]);
@@ -162,18 +170,21 @@ fn everything_may_be_repeated_and_running_pods_do_not_notice() {
     for bad in [address(1, 1), address(2, 2), Ipv4Addr::new(10, 99, 31, 255), Ipv4Addr::new(10, 99, 16, 0)] {
         let netns = other.open();
         let result = a.netns.run(async move {
-            NodeNetwork::ensure(BRIDGE, subnet(1), None).await?.attach(netns.as_fd(), "sp-test", bad).await
+            NodeNetwork::ensure(BRIDGE, subnet(1), None, Overlay::Auto)
+                .await?
+                .attach(netns.as_fd(), "sp-test", bad)
+                .await
         });
         assert!(matches!(result, Err(NetworkError::BadAddress { .. })), "{bad}: {result:?}");
     }
 
     // Another subnet: the bridge has its gateway only.
-    a.netns.run(async { NodeNetwork::ensure(BRIDGE, subnet(3), None).await.map(|_| ()) }).unwrap();
+    a.netns.run(async { NodeNetwork::ensure(BRIDGE, subnet(3), None, Overlay::Auto).await.map(|_| ()) }).unwrap();
     let addresses = a.netns.ip(&["-o", "-4", "address", "show", BRIDGE]);
     assert!(addresses.contains("10.99.48.1/20") && addresses.lines().count() == 1, "{addresses}");
 
     // A name that belongs to something else.
-    let result = a.netns.run(async { NodeNetwork::ensure("uplink", subnet(1), None).await.map(|_| ()) });
+    let result = a.netns.run(async { NodeNetwork::ensure("uplink", subnet(1), None, Overlay::Auto).await.map(|_| ()) });
     assert!(matches!(result, Err(NetworkError::NotABridge { .. })), "{result:?}");
 }
 
@@ -184,7 +195,7 @@ fn many_pods_are_attached_at_once() {
     let pods: Vec<Netns> = (0..16).map(|_| Netns::new()).collect();
     let fds: Vec<_> = pods.iter().map(Netns::open).collect();
     a.netns.run(async move {
-        let network = NodeNetwork::ensure(BRIDGE, subnet(1), None).await.unwrap();
+        let network = NodeNetwork::ensure(BRIDGE, subnet(1), None, Overlay::Auto).await.unwrap();
         let mut attached = Vec::new();
         let network = std::sync::Arc::new(network);
         for (i, netns) in (2..).zip(fds) {
@@ -207,7 +218,12 @@ fn routes_are_exactly_those_wanted_and_foreign_ones_stay() {
     let via = Ipv4Addr::new(192, 168, 77, 2);
     let ensure = |peers: Vec<Peer>| {
         a.netns.run(async move {
-            NodeNetwork::ensure(BRIDGE, subnet(1), None).await.unwrap().ensure_peer_routes(&peers).await.unwrap()
+            NodeNetwork::ensure(BRIDGE, subnet(1), None, Overlay::Direct)
+                .await
+                .unwrap()
+                .ensure_peer_routes(&peers)
+                .await
+                .unwrap()
         })
     };
     let ours = || a.netns.ip(&["-4", "route", "show", "proto", &ROUTE_PROTOCOL.to_string()]);
@@ -233,6 +249,47 @@ fn routes_are_exactly_those_wanted_and_foreign_ones_stay() {
 }
 
 #[test]
+fn pods_of_nodes_that_share_no_link_reach_each_other_by_vxlan() {
+    let (_router, a, b) = lab::routed_pair();
+    let peers = [Peer { subnet: subnet(1), address: a.address }, Peer { subnet: subnet(2), address: b.address }];
+    let ensure = |node: &Netns, n: u8, peers: &[Peer]| {
+        node.run(async move {
+            let network = NodeNetwork::ensure(BRIDGE, subnet(n), None, Overlay::Auto).await.unwrap();
+            network.ensure_peer_routes(peers).await.unwrap()
+        })
+    };
+    let (pod_a, pod_b) = (Netns::new(), Netns::new());
+    attach(&a.netns, 1, &pod_a, 2).unwrap();
+    attach(&b.netns, 2, &pod_b, 2).unwrap();
+    let changes = ensure(&a.netns, 1, &peers);
+    assert_eq!((changes.set, changes.failed.len()), (1, 0), "{changes:?}");
+    ensure(&b.netns, 2, &peers);
+    assert_eq!(tcp(&pod_a, &pod_b, address(2, 2)), address(1, 2), "the pod's own address is seen");
+    assert_eq!(tcp(&pod_b, &pod_a, address(1, 2)), address(2, 2));
+    assert_eq!(tcp(&a.netns, &pod_b, address(2, 2)), address(1, 1), "the node comes from an address that leads back");
+    let changes = ensure(&a.netns, 1, &peers);
+    assert_eq!((changes.set, changes.removed), (0, 0), "a second time does nothing");
+    // Nothing is learnt or flooded; what is too large is answered with the size that fits.
+    let device = a.netns.ip(&["-d", "link", "show", "type", "vxlan"]);
+    assert!(device.contains("nolearning") && device.contains("mtu 1450") && !device.contains(" group "), "{device}");
+    let ping = |size: &str| {
+        pod_a.enter(|| {
+            let to = address(2, 2).to_string();
+            std::process::Command::new("busybox")
+                .args(["ping", "-c", "1", "-W", "5", "-s", size, &to])
+                .output()
+                .unwrap()
+        })
+    };
+    assert!(ping("1400").status.success(), "it fits");
+    assert!(ping("8000").status.success(), "it is taken apart");
+    // A peer that goes takes its entries along, the last one the device.
+    ensure(&a.netns, 1, &[]);
+    assert_eq!(a.netns.ip(&["link", "show", "type", "vxlan"]), "");
+    assert_eq!(a.netns.ip(&["-4", "route", "show", "proto", &ROUTE_PROTOCOL.to_string()]).trim(), "");
+}
+
+#[test]
 fn sweep_takes_links_of_pods_that_are_gone_and_no_others() {
     let lab = Lab::new(1500);
     let a = lab.node(1);
@@ -243,8 +300,9 @@ fn sweep_takes_links_of_pods_that_are_gone_and_no_others() {
     a.netns.ip(&["link", "set", "mine", "master", BRIDGE]);
     let sweep = || {
         let keep = HashSet::from([keep.clone()]);
-        a.netns
-            .run(async move { NodeNetwork::ensure(BRIDGE, subnet(1), None).await.unwrap().sweep(&keep).await.unwrap() })
+        a.netns.run(async move {
+            NodeNetwork::ensure(BRIDGE, subnet(1), None, Overlay::Auto).await.unwrap().sweep(&keep).await.unwrap()
+        })
     };
     assert_eq!(sweep(), vec![gone.clone()]);
     assert_eq!(sweep(), Vec::<String>::new());

@@ -1,6 +1,7 @@
 //! The demo: a very small static web server that says which pod answered.
 //!
-//! `GET /` answers with the page at `/srv/www/index.html` with `{host}` and `{address}` filled in; `/healthz` answers `ok`; anything else is a file below `/srv/www`.
+//! `GET /` answers with the page at `/srv/www/index.html` with `{host}` and `{address}` filled in; `/healthz` answers `ok`, `/client`
+//! with the address that the request came from; anything else is a file below `/srv/www`.
 
 use std::{
     env, fs,
@@ -41,6 +42,7 @@ fn answer(mut stream: &TcpStream) -> io::Result<()> {
     let (status, kind, body) = match path {
         "/healthz" => ("200 OK", "text/plain", b"ok\n".to_vec()),
         "/" => ("200 OK", "text/html", page(stream)),
+        "/client" => ("200 OK", "text/plain", format!("{}\n", stream.peer_addr()?.ip()).into_bytes()),
         other => match fs::read(file(other)) {
             Ok(body) => ("200 OK", "application/octet-stream", body),
             Err(_) => ("404 Not Found", "text/plain", b"not found\n".to_vec()),

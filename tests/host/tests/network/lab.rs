@@ -155,6 +155,27 @@ impl Lab {
     }
 }
 
+/// Two nodes that share no link, but a router between them; it lives as long as the first value.
+pub fn routed_pair() -> (Netns, Node, Node) {
+    let router = Netns::new();
+    router.enter(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+    let node = |n: u8| {
+        let netns = Netns::new();
+        let (port, pid) = (format!("port{n}"), netns.holder.id().to_string());
+        let (address, gateway) = (Ipv4Addr::new(192, 168, 80 + n, 2), format!("192.168.{}.1", 80 + n));
+        router.ip(&["link", "add", &port, "type", "veth", "peer", "name", "uplink", "netns", &pid]);
+        router.ip(&["address", "add", &format!("{gateway}/24"), "dev", &port]);
+        router.ip(&["link", "set", &port, "up"]);
+        netns.ip(&["link", "set", "lo", "up"]);
+        netns.ip(&["address", "add", &format!("{address}/24"), "dev", "uplink"]);
+        netns.ip(&["link", "set", "uplink", "up"]);
+        netns.ip(&["route", "add", "default", "via", &gateway]);
+        Node { netns, address }
+    };
+    let (a, b) = (node(1), node(2));
+    (router, a, b)
+}
+
 /// Index and name of each link.
 pub fn links_of(netns: Option<&Netns>) -> Vec<String> {
     let all = ip(netns, &["-o", "link"]);
