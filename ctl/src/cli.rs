@@ -4,8 +4,8 @@ use crate::{
     exit::Failure,
     session::{Global, Session},
     verb::{
-        apply, build, completion, delete, describe, events, exec, get, image, logs, node, run, scale, system, token,
-        version, wait,
+        apply, build, completion, delete, describe, events, exec, get, image, logs, node, port_forward, run, scale,
+        system, token, version, wait,
     },
 };
 use clap::{Parser, Subcommand};
@@ -33,6 +33,7 @@ pub enum Verb {
     Delete(delete::Args),
     Logs(logs::Args),
     Exec(exec::Args),
+    PortForward(port_forward::Args),
     Run(run::Args),
     Build(build::Args),
     Scale(scale::Args),
@@ -102,6 +103,7 @@ impl Verb {
             Self::Describe(args) => describe::perform(&args, session).await,
             Self::Logs(args) => logs::perform(&args, session).await,
             Self::Build(args) => build::perform(&args, session).await,
+            Self::PortForward(args) => port_forward::perform(&args, session).await,
             Self::Scale(args) => scale::perform(&args, session).await,
             Self::Wait(args) => wait::perform(&args, session).await,
             Self::Events(args) => events::perform(&args, session).await,
