@@ -95,7 +95,8 @@ fn port(port: &wire::ServicePort, only: bool, headless: bool) -> Result<ServiceP
         wire::port::Protocol::Udp => Protocol::Udp,
         wire::port::Protocol::Sctp => Protocol::Sctp,
     };
-    if !(port.name.is_empty() && only) && !is_label(&port.name) {
+    let may_be_nameless = only && port.name.is_empty();
+    if !may_be_nameless && !is_label(&port.name) {
         let why = "a name of at most 63 characters a-z, 0-9 and '-' is needed where a service has several ports";
         return Err(BadObject::new("name", why));
     }
