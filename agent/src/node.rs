@@ -15,6 +15,7 @@ mod clock;
 mod environment;
 mod etc;
 mod exit;
+mod files;
 mod images;
 mod live;
 mod locate;
@@ -22,11 +23,11 @@ mod network;
 mod probe;
 mod sandboxes;
 mod services;
-mod signals;
 mod start;
 mod volumes;
 
 pub use build::BuildWorld;
+pub(crate) use files::Root;
 pub use images::{spec_of_resolved, spec_of_stored};
 pub use locate::ViaController;
 
@@ -79,6 +80,7 @@ pub struct Node {
     names: services::Names,
     inventory: watch::Sender<u64>,
     cache: mpsc::Sender<cache::Used>,
+    writables: files::Locks,
 }
 
 impl Node {
@@ -96,6 +98,7 @@ impl Node {
             names: services::Names::default(),
             inventory: watch::Sender::new(0),
             cache,
+            writables: files::Locks::default(),
         }
     }
 

@@ -3,13 +3,19 @@
 //!
 //! Every stream has bounded queues: a reader that is slow slows the writer, nothing grows.
 
+mod act;
 mod attach;
 mod build;
+mod commit;
 mod exec;
+mod files;
 mod forward;
+mod image_verbs;
 mod images;
 mod logs;
+mod stats;
 mod stdio;
+mod stream;
 
 pub use build::Builds;
 pub(crate) use stdio::Reader;
@@ -131,88 +137,77 @@ impl node_server::Node for NodeApi {
         &self,
         request: Request<strata_proto::node::CommitRequest>,
     ) -> Result<Response<strata_proto::node::CommitResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("Commit is not built yet"))
+        self.commit_container(request.into_inner()).await.map(Response::new)
     }
 
     async fn diff(
         &self,
         request: Request<strata_proto::node::DiffRequest>,
     ) -> Result<Response<Self::DiffStream>, Status> {
-        drop(request);
-        Err(Status::unimplemented("Diff is not built yet"))
+        self.diff_stream(request.into_inner()).await.map(Response::new)
     }
 
     async fn copy_out(
         &self,
         request: Request<strata_proto::node::CopyOutRequest>,
     ) -> Result<Response<Self::CopyOutStream>, Status> {
-        drop(request);
-        Err(Status::unimplemented("CopyOut is not built yet"))
+        self.copy_out_stream(request.into_inner()).await.map(Response::new)
     }
 
     async fn copy_in(
         &self,
         request: Request<Streaming<strata_proto::node::CopyInChunk>>,
     ) -> Result<Response<strata_proto::node::CopyInResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("CopyIn is not built yet"))
+        self.copy_in_all(request.into_inner()).await.map(Response::new)
     }
 
     async fn export_image(
         &self,
         request: Request<strata_proto::node::ExportImageRequest>,
     ) -> Result<Response<Self::ExportImageStream>, Status> {
-        drop(request);
-        Err(Status::unimplemented("ExportImage is not built yet"))
+        self.export_stream(&request.into_inner()).map(Response::new)
     }
 
     async fn push_image(
         &self,
         request: Request<strata_proto::node::PushImageRequest>,
     ) -> Result<Response<Self::PushImageStream>, Status> {
-        drop(request);
-        Err(Status::unimplemented("PushImage is not built yet"))
+        self.push_stream(&request.into_inner()).map(Response::new)
     }
 
     async fn image_history(
         &self,
         request: Request<strata_proto::node::ImageHistoryRequest>,
     ) -> Result<Response<strata_proto::node::ImageHistoryResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("ImageHistory is not built yet"))
+        self.history(&request.into_inner()).map(Response::new)
     }
 
     async fn prune(
         &self,
         request: Request<strata_proto::node::PruneRequest>,
     ) -> Result<Response<strata_proto::node::PruneResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("Prune is not built yet"))
+        self.prune_images(request.into_inner()).await.map(Response::new)
     }
 
     async fn signal(
         &self,
         request: Request<strata_proto::node::SignalRequest>,
     ) -> Result<Response<strata_proto::node::SignalResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("Signal is not built yet"))
+        self.signal_containers(request.into_inner()).await.map(Response::new)
     }
 
     async fn restart(
         &self,
         request: Request<strata_proto::node::RestartRequest>,
     ) -> Result<Response<strata_proto::node::RestartResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("Restart is not built yet"))
+        self.restart_containers(request.into_inner()).await.map(Response::new)
     }
 
     async fn stats(
         &self,
         request: Request<strata_proto::node::StatsRequest>,
     ) -> Result<Response<strata_proto::node::StatsResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("Stats is not built yet"))
+        self.statistics(request.into_inner()).await.map(Response::new)
     }
 
     async fn remove_volume(

@@ -1,11 +1,13 @@
 //! The pods of this node: one task each, fed from the ledger, reporting to the board.
 
+mod ask;
 mod board;
 mod life;
 mod meters;
 mod probes;
 mod step;
 
+pub use ask::{ASKS_WAITING_MAX, Ask};
 pub use board::{Board, EVENTS_WAITING_MAX};
 pub use life::ADOPT_TRIES;
 pub use meters::PodMeters;
@@ -23,7 +25,7 @@ use std::{
 use strata_model::Uid;
 use strata_proto::dispatch;
 use tokio::{
-    sync::{Semaphore, oneshot, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 
@@ -56,6 +58,7 @@ pub(crate) struct Shared<W> {
 
 struct Handle {
     told: watch::Sender<dispatch::Assignment>,
+    asks: mpsc::Sender<Ask>,
     task: JoinHandle<()>,
 }
 
@@ -154,6 +157,12 @@ impl<W: World> Pods<W> {
         self.shared.board.clone()
     }
 
+    /// What runs in the pod with this uid, if it is known here.
+    #[must_use]
+    pub fn spec(&self, uid: &str) -> Option<PodSpec> {
+        self.shared.spec(&self.assignment(uid)?).ok()
+    }
+
     /// The pod with this uid as it was last told, if it is known here.
     #[must_use]
     pub fn assignment(&self, uid: &str) -> Option<dispatch::Assignment> {
@@ -189,8 +198,9 @@ impl<W: World> Shared<W> {
             return;
         }
         let (told, hears) = watch::channel(assignment);
-        let task = tokio::spawn(Life::new(self.clone(), uid.clone(), hears, record, begun).run());
-        lives.insert(uid, Handle { told, task });
+        let (asks, asked) = mpsc::channel(ASKS_WAITING_MAX);
+        let task = tokio::spawn(Life::new(self.clone(), uid.clone(), hears, asked, record, begun).run());
+        lives.insert(uid, Handle { told, asks, task });
     }
 
     /// Ends a task's entry, unless it was told something that it has not heard.

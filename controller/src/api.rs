@@ -4,6 +4,7 @@
 //!
 //! Every refusal carries a stable word under the metadata key [`REASON_KEY`].
 
+mod act;
 mod apply;
 mod backup;
 mod cluster;
@@ -27,6 +28,7 @@ mod validate;
 mod view;
 mod volumes;
 
+pub(crate) use act::desired_pod;
 pub use images::record_image;
 pub use namespaces::ensure_default_namespace;
 pub use node_clients::NodeClients;
@@ -72,6 +74,8 @@ pub mod limits {
     pub const TRANSFER_TIMEOUT: Duration = Duration::from_secs(3600);
     /// The longest time that nodes get to remove a deleted image.
     pub const REMOVE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// The longest time that a node gets to remove what nobody needs.
+    pub const PRUNE_TIMEOUT: Duration = Duration::from_secs(300);
     /// Nodes that pull or remove at the same time on behalf of one call.
     pub const NODES_AT_ONCE: usize = 8;
     /// Progress messages waiting for a slow client.

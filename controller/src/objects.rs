@@ -115,6 +115,16 @@ pub fn service_spec(object: &Object) -> Option<&types::ServiceSpec> {
     }
 }
 
+/// The images that the template of a workload, or of a pod that was applied by hand, names.
+pub fn template_images(object: &Object) -> impl Iterator<Item = &str> {
+    let template = match &object.kind {
+        Some(object::Kind::Workload(w)) => w.spec.as_ref().and_then(|s| s.template.as_ref()),
+        Some(object::Kind::Pod(p)) => p.spec.as_ref().and_then(|s| s.template.as_ref()),
+        _ => None,
+    };
+    template.into_iter().flat_map(|t| &t.containers).map(|c| c.image.as_str())
+}
+
 /// The content of an image.
 #[must_use]
 pub fn image_spec(object: &Object) -> Option<&types::ImageSpec> {
@@ -149,8 +159,9 @@ pub fn new_meta(namespace: &str, name: &str) -> Meta {
     }
 }
 
-/// Whether nothing of the pod runs or will run.
+/// Whether the pod has ended for good (one that was stopped on request has not): nothing of it runs or will run.
 #[must_use]
 pub fn is_ended(status: &types::PodStatus) -> bool {
-    strata_model::Phase::from(status.phase()).is_ended()
+    let stopped = status.phase() == types::pod_status::Phase::Exited && status.reason == strata_model::REASON_STOPPED;
+    strata_model::Phase::from(status.phase()).is_ended() && !stopped
 }

@@ -4,8 +4,8 @@ use crate::{
     exit::Failure,
     session::{Global, Session},
     verb::{
-        apply, build, completion, delete, describe, events, exec, get, image, logs, node, port_forward, run, scale,
-        system, token, version, wait,
+        apply, attach, build, commit, completion, cp, delete, describe, diff, events, exec, get, image, kill, logs,
+        node, port_forward, restart, run, scale, start, stop, system, token, top, version, wait,
     },
 };
 use clap::{Parser, Subcommand};
@@ -34,9 +34,18 @@ pub enum Verb {
     Logs(logs::Args),
     Exec(exec::Args),
     PortForward(port_forward::Args),
+    Attach(attach::Args),
+    Cp(cp::Args),
+    Diff(diff::Args),
+    Commit(commit::Args),
+    Top(top::Args),
     Run(run::Args),
     Build(build::Args),
     Scale(scale::Args),
+    Stop(stop::Args),
+    Start(start::Args),
+    Restart(restart::Args),
+    Kill(kill::Args),
     Wait(wait::Args),
     Events(events::Args),
     #[command(alias = "nodes")]
@@ -54,7 +63,7 @@ impl Cli {
     /// Whether the verb's exit code is a remote process's, so that ctl's own failures need a code of their own.
     pub fn passes_on_exit_codes(&self) -> bool {
         match &self.verb {
-            Verb::Exec(_) => true,
+            Verb::Exec(_) | Verb::Attach(_) => true,
             Verb::Run(args) => !args.detach,
             _ => false,
         }
@@ -105,12 +114,21 @@ impl Verb {
             Self::Build(args) => build::perform(&args, session).await,
             Self::PortForward(args) => port_forward::perform(&args, session).await,
             Self::Scale(args) => scale::perform(&args, session).await,
+            Self::Cp(args) => cp::perform(&args, session).await,
+            Self::Commit(args) => commit::perform(&args, session).await,
+            Self::Top(args) => top::perform(&args, session).await,
+            Self::Diff(args) => diff::perform(&args, session).await,
+            Self::Stop(args) => stop::perform(&args, session).await,
+            Self::Start(args) => start::perform(&args, session).await,
+            Self::Restart(args) => restart::perform(&args, session).await,
+            Self::Kill(args) => kill::perform(&args, session).await,
             Self::Wait(args) => wait::perform(&args, session).await,
             Self::Events(args) => events::perform(&args, session).await,
             Self::Node(args) => node::perform(&args, session).await,
             Self::Image(args) => image::perform(&args, session).await,
             Self::Token(args) => token::perform(&args, session).await,
             Self::System(args) => system::perform(&args, session).await,
+            Self::Attach(args) => return attach::perform(&args, session).await,
             Self::Exec(args) => return exec::perform(&args, session).await,
             Self::Run(args) => return run::perform(args, session).await,
             // Done before a session was opened.

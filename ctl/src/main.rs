@@ -5,6 +5,7 @@
 //!
 //! Not here: the connection (strata-client), the meaning of manifests (strata-manifest), any decision the controller should make.
 
+mod act;
 mod amount;
 mod cli;
 mod columns;

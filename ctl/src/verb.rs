@@ -1,20 +1,29 @@
 //! The verbs, one file each.
 
 pub mod apply;
+pub mod attach;
 pub mod build;
+pub mod commit;
 pub mod completion;
+pub mod cp;
 pub mod delete;
 pub mod describe;
+pub mod diff;
 pub mod events;
 pub mod exec;
 pub mod get;
 pub mod image;
+pub mod kill;
 pub mod logs;
 pub mod node;
 pub mod port_forward;
+pub mod restart;
 pub mod run;
 pub mod scale;
+pub mod start;
+pub mod stop;
 pub mod system;
 pub mod token;
+pub mod top;
 pub mod version;
 pub mod wait;

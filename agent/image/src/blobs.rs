@@ -36,7 +36,20 @@ impl Blobs {
         Ok(Self { dir })
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    /// The digests of all blobs.
+    pub(crate) fn list(&self) -> Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let dir = self.dir.join(algorithm.name());
+            for entry in fs::read_dir(&dir).map_err(|e| ImageError::io("reading", &dir, e))? {
+                let name = entry.map_err(|e| ImageError::io("reading", &dir, e))?.file_name();
+                found.extend(format!("{}:{}", algorithm.name(), name.to_string_lossy()).parse::<Digest>());
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(digest.algorithm().name()).join(digest.hex())
     }
 

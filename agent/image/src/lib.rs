@@ -6,8 +6,9 @@
 //! - [`ImageStore::import`] takes OCI layouts and docker archives.
 //! - [`BlobSource`] and [`Locate`] are where the world begins; registries and peers (crate `strata-peer`) implement them.
 //!
-//! Not here: the layer files and their format (`strata-layer`), names in the cluster (the controller's Image objects),
-//! pushing.
+//! - [`ImageStore::export`] writes such archives, [`ImageStore::push`] gives a registry what it lacks, [`ImageStore::prune`] removes what nobody needs.
+//!
+//! Not here: the layer files and their format (`strata-layer`), names in the cluster (the controller's Image objects).
 //!
 //! Invariants: whatever has a digest's name on disk has that digest. Nothing that a registry, peer or archive says is
 //! believed before it is verified: documents by their digest, layers by the blob's digest (where there is a blob) and by
@@ -18,9 +19,11 @@ mod blobs;
 mod decode;
 mod document;
 mod error;
+mod export;
 mod fetch;
 mod flight;
 mod hash;
+mod history;
 mod import;
 mod lease;
 pub mod limits;
@@ -28,20 +31,24 @@ mod made;
 mod pipe;
 mod platform;
 mod progress;
+mod push;
 mod registry;
 mod source;
 mod store;
 
 pub use document::Descriptor;
 pub use error::{ImageError, Result};
+pub use export::{ArchiveFormat, Export};
+pub use history::HistoryEntry;
 pub use import::ImportedImage;
 pub use lease::Lease;
 pub use pipe::{PipeReader, PipeWriter, ReaderGone, pipe};
 pub use platform::Platform;
 pub use progress::{Progress, ProgressSink, Step};
+pub use push::{PushNews, PushSink, Pushed};
 pub use registry::{Credentials, Registry, RegistrySettings, RegistrySource, Resolved};
 pub use source::{BlobKind, BlobSource, Encoding, Holder, LayerRequest, LayerStream, Locate, NoPeers, Sources};
-pub use store::{ImageStore, StoredImage, Transfers};
+pub use store::{ImageStore, Pruned, StoredImage, Transfers};
 
 #[cfg(test)]
 mod tests {

@@ -56,3 +56,9 @@ pub const DISTRUSTED_MAX: usize = 1024;
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 /// Images whose root files are read at start.
 pub const IMAGES_MAX: usize = 100_000;
+/// Bytes of a layer that are read at once to be exported or pushed.
+pub const EXPORT_BUFFER_BYTES: usize = 256 << 10;
+/// One blob on its way to a registry.
+pub const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
+/// What is younger than this is not pruned: the cluster may not have heard of it yet.
+pub const PRUNE_AGE: Duration = Duration::from_secs(15);

@@ -8,10 +8,12 @@ mod credentials;
 mod http;
 mod resolve;
 mod source;
+mod upload;
 
 pub use credentials::Credentials;
 pub use resolve::Resolved;
 pub use source::RegistrySource;
+pub(crate) use upload::{Content, Target};
 
 use crate::{
     Platform,

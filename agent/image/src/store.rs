@@ -2,11 +2,13 @@
 
 mod ensure;
 mod open;
+mod prune;
 mod pull;
 mod remove;
 
 pub use open::StoredImage;
 pub(crate) use open::{Chain, Link, follow};
+pub use prune::Pruned;
 
 use crate::{
     Platform,

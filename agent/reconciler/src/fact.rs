@@ -74,6 +74,13 @@ pub enum Fact {
         /// Good or bad.
         answer: Answer,
     },
+    /// Somebody asked for a restart of a container.
+    RestartAsked {
+        /// Which.
+        container: ContainerName,
+        /// Between stop signal and kill.
+        grace_ms: Millis,
+    },
     /// The attempt is over.
     AttemptEnded(Ended),
     /// Nothing of the pod is left on the node.
@@ -146,6 +153,7 @@ impl Observed {
                     c.signalled_at = None;
                     c.killed_at = None;
                     c.probing = Probing::default();
+                    c.restart = None;
                 }
             }
             Fact::StartFailed { container, exit } => {
@@ -153,6 +161,7 @@ impl Observed {
                 self.images = Images::Unknown;
                 if let Some(c) = self.container_mut(&container) {
                     c.count_start();
+                    c.restart = None;
                     c.end(exit, 0, now);
                 }
             }
@@ -186,6 +195,11 @@ impl Observed {
                     && let Some(probe) = assigned.probes_of(&container).get(kind)
                 {
                     c.probing.answer(kind, probe, answer);
+                }
+            }
+            Fact::RestartAsked { container, grace_ms } => {
+                if let Some(c) = self.container_mut(&container) {
+                    c.restart = Some(grace_ms);
                 }
             }
             Fact::AttemptEnded(ended) => self.ended = Some(ended),

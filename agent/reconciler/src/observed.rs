@@ -106,6 +106,8 @@ pub struct ObservedContainer {
     pub killed_at: Option<Millis>,
     /// What the probes of this run have found.
     pub probing: Probing,
+    /// Somebody asked for a restart: the run is stopped with this grace and the next begins at once, whatever the policy says.
+    pub restart: Option<Millis>,
 }
 
 /// The process of a container.
@@ -190,6 +192,7 @@ impl ObservedContainer {
             signalled_at: None,
             killed_at: None,
             probing: Probing::default(),
+            restart: None,
         }
     }
 
@@ -215,7 +218,10 @@ impl ObservedContainer {
         if ran_ms >= RUN_RESETS_BACKOFF_MS {
             self.failures = 0;
         }
-        self.failures = self.failures.saturating_add(1);
+        // An end that was asked for is no failure.
+        if self.restart.is_none() {
+            self.failures = self.failures.saturating_add(1);
+        }
         self.last_exit = Some(exit);
         self.run = Run::Ended { at: now };
     }

@@ -78,7 +78,7 @@ fn plan_stop(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
     let mut running = false;
     for c in observed.containers.iter().filter(|c| c.is_running()) {
         running = true;
-        patience_over |= stop_container(assigned, c, now, &mut plan);
+        patience_over |= stop_container(assigned.grace_ms, c, now, &mut plan);
     }
     // A sandbox that died or could not be made holds nobody; one whose container does not die of a kill is taken down with it.
     let nobody = !running || !matches!(observed.sandbox, Sandbox::Ready { .. });
@@ -92,12 +92,10 @@ fn plan_stop(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
 }
 
 /// Signal, grace, kill. True if even the kill has not ended it.
-fn stop_container(assigned: &Assigned, c: &ObservedContainer, now: Millis, plan: &mut PodPlan) -> bool {
+fn stop_container(grace_ms: Millis, c: &ObservedContainer, now: Millis, plan: &mut PodPlan) -> bool {
     match (c.signalled_at, c.killed_at) {
-        (None, None) if assigned.grace_ms > 0 => plan.steps.push(Step::Signal(c.name.clone())),
-        (Some(at), None) if now < at.saturating_add(assigned.grace_ms) => {
-            wake(plan, at.saturating_add(assigned.grace_ms));
-        }
+        (None, None) if grace_ms > 0 => plan.steps.push(Step::Signal(c.name.clone())),
+        (Some(at), None) if now < at.saturating_add(grace_ms) => wake(plan, at.saturating_add(grace_ms)),
         (_, None) => plan.steps.push(Step::Kill(c.name.clone())),
         (_, Some(at)) if now < at.saturating_add(KILL_PATIENCE_MS) => wake(plan, at.saturating_add(KILL_PATIENCE_MS)),
         (_, Some(_)) => return true,
@@ -131,8 +129,8 @@ fn plan_run(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
     let mut plan = if starts.steps.is_empty() { starts } else { with_images(observed, starts, now) };
     let mut ends = PodPlan::default();
     for c in &observed.containers {
-        if c.is_running() && c.probing.condemned.is_some() {
-            if stop_container(assigned, c, now, &mut ends) {
+        if c.is_running() && (c.probing.condemned.is_some() || c.restart.is_some()) {
+            if stop_container(c.restart.unwrap_or(assigned.grace_ms), c, now, &mut ends) {
                 return steps(vec![Step::RemoveSandbox]);
             }
             continue;
@@ -141,7 +139,7 @@ fn plan_run(assigned: &Assigned, observed: &Observed, now: Millis) -> PodPlan {
         plan.probes.extend(probes);
         next.into_iter().for_each(|at| wake(&mut plan, at));
     }
-    // What has failed goes before anything new comes.
+    // What has failed, or is to be restarted, goes before anything new comes.
     ends.steps.append(&mut plan.steps);
     plan.steps = ends.steps;
     ends.wake_at.into_iter().for_each(|at| wake(&mut plan, at));
@@ -181,6 +179,7 @@ fn with_images(observed: &Observed, mut plan: PodPlan, now: Millis) -> PodPlan {
 /// Whether a container has ended for good in this attempt.
 pub(crate) fn is_done(policy: RestartPolicy, c: &ObservedContainer) -> bool {
     matches!(c.run, Run::Ended { .. })
+        && c.restart.is_none()
         && match policy {
             RestartPolicy::Always => false,
             RestartPolicy::OnFailure => c.last_exit.as_ref().is_some_and(ExitFact::is_success),
@@ -193,6 +192,7 @@ pub(crate) fn start_at(policy: RestartPolicy, c: &ObservedContainer) -> Option<M
     match c.run {
         Run::Running { .. } => None,
         Run::NotStarted => Some(0),
+        Run::Ended { .. } if c.restart.is_some() => Some(0),
         Run::Ended { .. } if is_done(policy, c) => None,
         Run::Ended { at } => Some(at.saturating_add(delay_ms(c.failures))),
     }

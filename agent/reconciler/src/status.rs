@@ -6,7 +6,7 @@ use crate::{
     probe::{is_ready, why_unready},
 };
 use alloc::{format, string::String};
-use strata_model::{ContainerState, ContainerStatus, Desired, Exit, Millis, Phase, PodStatus};
+use strata_model::{ContainerState, ContainerStatus, Desired, Exit, Millis, Phase, PodStatus, REASON_STOPPED};
 
 /// The pod's status. Its `(attempt, phase)` never goes back from one fact to the next.
 #[must_use]
@@ -15,7 +15,7 @@ pub fn status(assigned: &Assigned, observed: &Observed, now: Millis) -> PodStatu
         Some(ended) => ended.phase,
         None => phase(assigned, observed).max(observed.reached),
     };
-    let (mut reason, mut message) = trouble(observed);
+    let (mut reason, mut message) = trouble(assigned, observed);
     let containers =
         observed.containers.iter().map(|c| container(assigned, observed, c, now)).collect::<alloc::vec::Vec<_>>();
     if reason.is_empty()
@@ -49,9 +49,13 @@ fn phase(assigned: &Assigned, observed: &Observed) -> Phase {
 }
 
 /// Reason and message of what holds the whole pod up.
-fn trouble(observed: &Observed) -> (String, String) {
-    if observed.ended.is_some() {
-        return (String::new(), String::new());
+fn trouble(assigned: &Assigned, observed: &Observed) -> (String, String) {
+    match observed.ended {
+        Some(ended) if ended.stopped && assigned.desired != Desired::Removed => {
+            return (REASON_STOPPED.into(), "stopped on request: `ctl start` runs it again".into());
+        }
+        Some(_) => return (String::new(), String::new()),
+        None => {}
     }
     let failure = match (&observed.images, &observed.sandbox) {
         (Images::Failed(f), _) | (_, Sandbox::Failed(f)) => f,
@@ -84,7 +88,7 @@ fn container(assigned: &Assigned, observed: &Observed, c: &ObservedContainer, no
             (ContainerState::Waiting, (reason, text))
         }
         Run::NotStarted if over => (ContainerState::Exited, Default::default()),
-        Run::NotStarted => (ContainerState::Waiting, trouble(observed)),
+        Run::NotStarted => (ContainerState::Waiting, trouble(assigned, observed)),
     };
     ContainerStatus {
         name: c.name.clone(),

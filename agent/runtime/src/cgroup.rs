@@ -5,6 +5,7 @@
 //! Invariant: everything here is idempotent, and leftovers are found by listing.
 
 mod files;
+mod freeze;
 mod limits;
 
 use std::fs::{self, OpenOptions};
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
+pub use freeze::Frozen;
+
 use files::{read_keyed, read_number, write};
 
 /// How long a group may take to become empty after its processes were killed.
@@ -61,6 +64,8 @@ pub struct Limits {
 pub struct Usage {
     /// Memory now, page cache included.
     pub memory_bytes: u64,
+    /// Of it what cannot be had back by dropping pages of files that were not used lately.
+    pub working_set_bytes: u64,
     /// Processor time so far.
     pub cpu_ns: u64,
     /// Processes and threads now.
@@ -231,11 +236,33 @@ impl ContainerCgroup {
         } else {
             number("cpuacct", "cpuacct.usage")
         };
+        let memory_bytes = number("memory", if v2 { "memory.current" } else { "memory.usage_in_bytes" }).unwrap_or(0);
+        let inactive = if v2 { "inactive_file" } else { "total_inactive_file" };
+        let inactive = self.0.dir("memory").and_then(|d| read_keyed(&d.join("memory.stat"), inactive)).unwrap_or(0);
         Usage {
-            memory_bytes: number("memory", if v2 { "memory.current" } else { "memory.usage_in_bytes" }).unwrap_or(0),
+            memory_bytes,
+            working_set_bytes: memory_bytes.saturating_sub(inactive),
             cpu_ns: cpu_ns.unwrap_or(0),
             pids: number("pids", "pids.current").unwrap_or(0),
         }
+    }
+
+    /// Stops every process in it from running until the answer is dropped. Blocks until they have stopped, or the time is up.
+    ///
+    /// # Errors
+    /// The kernel's, or [`Error::Timeout`]; then they run.
+    pub fn freeze(&self) -> Result<Frozen> {
+        let frozen = Frozen(self.0.clone());
+        self.0.freeze()?;
+        Ok(frozen)
+    }
+
+    /// Lets what an earlier process has frozen run again.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn thaw(&self) -> Result<()> {
+        self.0.thaw()
     }
 
     /// Ends every process in it.

@@ -41,6 +41,8 @@ struct ContainerFile {
     serving: bool,
     #[serde(default)]
     condemned: Option<CondemnedFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restart_grace_ms: Option<u64>,
 }
 
 /// A probe has failed: the container is to be stopped.
@@ -163,6 +165,7 @@ impl From<&ObservedContainer> for ContainerFile {
                 .condemned
                 .as_ref()
                 .map(|c| CondemnedFile { reason: c.reason.clone(), message: c.message.clone() }),
+            restart_grace_ms: c.restart,
         }
     }
 }
@@ -193,6 +196,7 @@ impl From<&ContainerFile> for ObservedContainer {
                 c.serving,
                 c.condemned.as_ref().map(|c| Condemned { reason: c.reason.clone(), message: c.message.clone() }),
             ),
+            restart: c.restart_grace_ms,
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Sandboxes of this machine: made by the zygote, kept by their shims, bounded by cgroups.
 
-use super::{Node, blocking, exit, live, live::Live, lock, network::LINK, signals, volumes};
+use super::{Node, blocking, exit, live, live::Live, lock, network::LINK, volumes};
 use crate::{
     timeline::Step,
     world::{Adopted, Clock, Events, PodSpec, Sandboxes, StartedContainer, Trouble},
 };
 use std::{io, path::Path, sync::Arc, time::Duration};
 use strata_layer::discard_writable;
-use strata_model::{Container, ContainerName, Uid, limits::IDS_PER_POD};
+use strata_model::{Container, ContainerName, Uid, limits::IDS_PER_POD, signal};
 use strata_reconciler::ExitFact;
 use strata_runtime::{
     Error, SandboxRequest, ShimClient,
@@ -88,6 +88,8 @@ impl Sandboxes for Node {
         for container in &pod.template.pod.containers {
             if running.iter().any(|(name, _)| *name == container.name) {
                 self.hold_image(pod, container);
+                // An agent that died while it read the container's files has left it frozen.
+                self.thaw(&pod.uid, &container.name);
             }
         }
         Ok(Some(Adopted { events, running, exited }))
@@ -106,18 +108,18 @@ impl Sandboxes for Node {
         let of_image = image.and_then(|i| i.config.config().as_ref().and_then(|c| c.stop_signal().clone()));
         let text = wanted.map(|c| c.stop_signal.clone()).filter(|s| !s.is_empty()).or(of_image).unwrap_or_default();
         let number = if text.is_empty() {
-            signals::TERM
+            signal::TERM
         } else {
-            signals::number(&text).unwrap_or_else(|| {
+            signal::number(&text).unwrap_or_else(|| {
                 tracing::warn!(pod = %pod.uid, %container, "the stop signal {text:?} is unknown, SIGTERM is sent");
-                signals::TERM
+                signal::TERM
             })
         };
         self.send(&pod.uid, container, number).await
     }
 
     async fn kill(&self, pod: &PodSpec, container: &ContainerName) -> Result<(), Trouble> {
-        let sent = self.send(&pod.uid, container, signals::KILL).await;
+        let sent = self.send(&pod.uid, container, signal::KILL).await;
         let (cgroups, uid, name) = (self.setup.cgroups.clone(), pod.uid.clone(), container.clone());
         blocking(move || {
             let group = PodCgroup::existing(&cgroups, uid.as_str())?;

@@ -63,6 +63,7 @@ impl Node {
         let image =
             image.ok_or_else(|| Failed(128, format!("image {} is not on the node any more", container.image)))?;
         self.hold_image(pod, container);
+        let _lock = self.writable_lock(&pod.uid, &container.name).lock_owned().await;
         let (live_, pod_, container_, image_) = (live.clone(), pod.clone(), container.clone(), image.clone());
         let (facts, cgroups) = (self.facts.clone(), self.setup.cgroups.clone());
         let layers = self.setup.images.layers().clone();
@@ -134,10 +135,15 @@ impl Node {
     }
 }
 
+/// An image's layers, the lowest first.
+pub(super) fn lowers_of(image: &StoredImage) -> Vec<Digest> {
+    image.layers.iter().map(|l| l.diff_id.clone()).collect()
+}
+
 /// The container's root: its image's layers below its own writable one, with the pod's ids. Never synced: a writable layer
 /// lives no longer than the boot.
 fn make_root(layers: &LayerStore, image: &StoredImage, dir: &Path, userns: &OwnedFd) -> Result<OwnedFd, Failed> {
-    let lowers: Vec<Digest> = image.layers.iter().map(|l| l.diff_id.clone()).collect();
+    let lowers = lowers_of(image);
     std::fs::create_dir_all(dir).map_err(|e| Failed(128, format!("making {}: {e}", dir.display())))?;
     prepare_writable(dir, layers.root_attributes(&lowers)?)?;
     Ok(layers.mount_overlay(&lowers, dir, Some(userns.as_fd()), true)?)

@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 /// An error of images with its stable word in front, which the controller keeps.
-fn status(e: &ImageError) -> Status {
+pub(super) fn status(e: &ImageError) -> Status {
     let code = match e.reason() {
         "ImageNotFound" | "Missing" => Code::NotFound,
         "Unauthorized" => Code::PermissionDenied,
@@ -28,7 +28,7 @@ fn status(e: &ImageError) -> Status {
     Status::new(code, format!("{}: {e}", e.reason()))
 }
 
-fn name(text: &str) -> Result<ImageName, Status> {
+pub(super) fn name(text: &str) -> Result<ImageName, Status> {
     ImageName::parse(text).map_err(|e| Status::invalid_argument(format!("InvalidImageName: {e}")))
 }
 

@@ -93,6 +93,12 @@ impl Board {
         self.lock().reports.get(uid).cloned()
     }
 
+    /// The latest report of every pod.
+    #[must_use]
+    pub fn reports(&self) -> Vec<PodReport> {
+        self.lock().reports.values().cloned().collect()
+    }
+
     /// The status of every pod that is here.
     #[must_use]
     pub fn statuses(&self) -> Vec<strata_proto::types::PodStatus> {

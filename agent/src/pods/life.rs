@@ -1,7 +1,7 @@
 //! The life of one pod: observe, plan, perform one step, wait.
 
 use super::{
-    Shared,
+    Ask, Shared,
     probes::{Health, Probed},
     step::name_of,
 };
@@ -17,7 +17,7 @@ use strata_proto::{
 };
 use strata_reconciler::{Assigned, ExitFact, Fact, Observed, Sandbox, Step, plan, status};
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     task::JoinSet,
 };
 use tracing::{Instrument as _, Span};
@@ -32,6 +32,8 @@ pub(super) struct Life<W: World> {
     pub(super) shared: Arc<Shared<W>>,
     pub(super) uid: Uid,
     pub(super) hears: watch::Receiver<Assignment>,
+    /// What people ask of it now.
+    asked: mpsc::Receiver<Ask>,
     pub(super) assigned: Assigned,
     pub(super) observed: Observed,
     pub(super) spec: PodSpec,
@@ -52,6 +54,7 @@ impl<W: World> Life<W> {
         shared: Arc<Shared<W>>,
         uid: Uid,
         hears: watch::Receiver<Assignment>,
+        asked: mpsc::Receiver<Ask>,
         record: Option<Record>,
         begun: Option<oneshot::Sender<()>>,
     ) -> Self {
@@ -74,6 +77,7 @@ impl<W: World> Life<W> {
             shared,
             uid,
             hears,
+            asked,
             assigned,
             observed,
             spec,
@@ -104,6 +108,9 @@ impl<W: World> Life<W> {
             }
             self.drain_events().await;
             self.drain_probes().await;
+            while let Ok(ask) = self.asked.try_recv() {
+                self.take_ask(ask).await;
+            }
             self.observed.look(&self.assigned, self.shared.world.now_ms());
             self.publish();
             if self.observed.gone {
@@ -150,6 +157,9 @@ impl<W: World> Life<W> {
         self.spec = self.shared.spec(&told)?;
         self.spec.attempt = attempt;
         self.assigned = Assigned::new(told.desired().into(), &self.spec.template.pod);
+        if let Some(grace_s) = told.grace_s {
+            self.assigned.grace_ms = Millis::from(grace_s) * 1000;
+        }
         Ok(())
     }
 
@@ -264,6 +274,7 @@ impl<W: World> Life<W> {
 
     async fn wait(&mut self, wake_at: Option<Millis>) {
         let world = self.shared.world.clone();
+        let mut ask = None;
         let event = tokio::select! {
             Some(probed) = self.probes.join_next(), if !self.probes.is_empty() => {
                 self.take_probed(probed).await;
@@ -276,11 +287,26 @@ impl<W: World> Life<W> {
                 None
             }
             event = next_event(&mut self.events) => Some(event),
+            Some(asked) = self.asked.recv() => {
+                ask = Some(asked);
+                None
+            }
             () = sleep_until(&*world, wake_at) => None,
         };
         if let Some(event) = event {
             self.take_event(event).await;
         }
+        if let Some(ask) = ask {
+            self.take_ask(ask).await;
+        }
+    }
+
+    async fn take_ask(&mut self, ask: Ask) {
+        for container in ask.containers {
+            self.note(Fact::RestartAsked { container, grace_ms: ask.grace_ms }).await;
+        }
+        // Whoever asked may have gone.
+        ask.taken.send(()).ok();
     }
 
     /// Says what is wrong, and waits a little.

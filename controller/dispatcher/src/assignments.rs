@@ -23,6 +23,8 @@ pub struct Assignment {
     pub workload: alloc::string::String,
     /// Its number within the workload.
     pub ordinal: u64,
+    /// Seconds between stop signal and kill, instead of the template's.
+    pub grace_s: Option<u32>,
 }
 
 /// The pods of one node.

@@ -19,6 +19,7 @@ fn pod(n: usize, template: &str) -> Assignment {
         desired: Desired::Run,
         workload: "web".into(),
         ordinal: n as u64,
+        grace_s: None,
     }
 }
 

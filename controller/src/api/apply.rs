@@ -2,7 +2,7 @@
 
 mod marks;
 
-use super::{ApiState, Refusal, limits, namespaces, services, storage, validate};
+use super::{ApiState, Refusal, act, limits, namespaces, services, storage, validate};
 use strata_proto::{
     BadObject,
     cluster::{ApplyRequest, ApplyResponse, apply_response::Outcome},
@@ -55,6 +55,8 @@ pub(super) async fn apply(state: &ApiState, request: ApplyRequest, trace: &str) 
             Some(present) => Condition::Revision(revision(present)),
             None => Condition::Absent,
         };
+        // Pods that were stopped with their workload start with it, too.
+        changes.extend(present.as_ref().map(|p| act::started(&snapshot, p, &object)).unwrap_or_default());
         changes.push(Change::put(object, condition));
         match state.commit(changes).await {
             Ok(commit) => {

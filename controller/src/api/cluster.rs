@@ -1,6 +1,6 @@
 //! Everything that is not an object: relayed streams, tokens, facts about the cluster.
 
-use super::{ApiState, Refusal, limits, locate, relay, tokens, view::BoxStream};
+use super::{ApiState, Refusal, act, limits, locate, relay, tokens, view::BoxStream};
 use std::sync::Arc;
 use strata_proto::{
     API_LEVEL,
@@ -94,7 +94,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::CommitRequest>,
     ) -> Result<Response<strata_proto::cluster::CommitResponse>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("Commit is not built yet"))
+        relay::commit(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn diff(
@@ -102,7 +102,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::PodRequest>,
     ) -> Result<Response<Self::DiffStream>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("Diff is not built yet"))
+        Ok(Response::new(relay::diff(&self.0, request.into_inner()).await?))
     }
 
     async fn copy_out(
@@ -110,7 +110,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::CopyOutRequest>,
     ) -> Result<Response<Self::CopyOutStream>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("CopyOut is not built yet"))
+        Ok(Response::new(relay::copy_out(&self.0, request.into_inner()).await?))
     }
 
     async fn copy_in(
@@ -118,7 +118,7 @@ impl Cluster for ClusterService {
         request: Request<Streaming<strata_proto::cluster::CopyInRequest>>,
     ) -> Result<Response<strata_proto::node::CopyInResponse>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("CopyIn is not built yet"))
+        relay::copy_in(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn tag_image(
@@ -126,7 +126,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::TagImageRequest>,
     ) -> Result<Response<strata_proto::cluster::TagImageResponse>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("TagImage is not built yet"))
+        relay::tag(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn export_images(
@@ -134,7 +134,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::ExportImagesRequest>,
     ) -> Result<Response<Self::ExportImagesStream>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("ExportImages is not built yet"))
+        relay::export(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn push_image(
@@ -142,7 +142,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::PushImageRequest>,
     ) -> Result<Response<Self::PushImageStream>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("PushImage is not built yet"))
+        relay::push(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn image_history(
@@ -150,7 +150,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::ImageHistoryRequest>,
     ) -> Result<Response<strata_proto::node::ImageHistoryResponse>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("ImageHistory is not built yet"))
+        relay::history(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn prune_images(
@@ -158,7 +158,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::PruneImagesRequest>,
     ) -> Result<Response<strata_proto::cluster::PruneImagesResponse>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("PruneImages is not built yet"))
+        relay::prune(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn act(
@@ -166,7 +166,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::ActRequest>,
     ) -> Result<Response<strata_proto::cluster::ActResponse>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("Act is not built yet"))
+        act::act(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn stats(
@@ -174,7 +174,7 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::StatsRequest>,
     ) -> Result<Response<strata_proto::cluster::StatsResponse>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("Stats is not built yet"))
+        relay::stats(&self.0, request.into_inner()).await.map(Response::new)
     }
 
     async fn port_forward(

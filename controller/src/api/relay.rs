@@ -3,17 +3,23 @@
 
 mod build;
 mod exec;
+mod files;
 mod forward;
+mod image_verbs;
 mod import;
 mod logs;
 mod pull;
+mod stats;
 
 pub(super) use build::build;
 pub(super) use exec::exec;
+pub(super) use files::{commit, copy_in, copy_out, diff};
 pub(super) use forward::forward;
+pub(super) use image_verbs::{export, history, prune, push, tag};
 pub(super) use import::import;
 pub(super) use logs::logs;
 pub(super) use pull::pull;
+pub(super) use stats::stats;
 
 use super::{ApiState, Refusal, limits, node_clients::NodeApi, view::BoxStream};
 use futures::StreamExt as _;

@@ -1,6 +1,7 @@
 //! Finding the node, pod and container that a relayed call is about.
 
 use super::{Refusal, node_clients, validate};
+use crate::objects::is_ended;
 use std::sync::Arc;
 use strata_model::Phase;
 use strata_proto::types::{Kind, Object, Pod, PodTemplate, node_status, object};
@@ -13,6 +14,7 @@ pub(super) struct Target {
     pub pod_uid: String,
     pub container: String,
     pub phase: Phase,
+    stopped: bool,
     key: Key,
 }
 
@@ -21,6 +23,10 @@ impl Target {
     pub fn must_run(&self) -> Result<(), Refusal> {
         match self.phase {
             Phase::Starting | Phase::Running | Phase::Stopping => Ok(()),
+            _ if self.stopped => Err(Refusal::precondition(
+                "PodStopped",
+                format!("{} is stopped: nothing runs in it (`ctl start` runs it again)", self.key),
+            )),
             phase if phase.is_ended() => Err(Refusal::precondition(
                 "PodEnded",
                 format!("{} has ended ({}): nothing runs in it", self.key, phase.word()),
@@ -54,7 +60,8 @@ fn placed(snapshot: &Snapshot, key: &Key) -> Result<(Arc<Object>, Target), Refus
         return Err(Refusal::precondition("PodNotAssigned", format!("{why}): wait until it is Running")));
     }
     let pod_uid = object.meta.as_ref().map(|m| m.uid.clone()).unwrap_or_default();
-    let target = Target { node: spec.node, pod_uid, container: String::new(), phase, key: key.clone() };
+    let stopped = phase.is_ended() && !is_ended(&status);
+    let target = Target { node: spec.node, pod_uid, container: String::new(), phase, stopped, key: key.clone() };
     Ok((object, target))
 }
 

@@ -87,7 +87,7 @@ fn has_labels(object: &Object, wanted: &HashMap<String, String>) -> bool {
 /// Whether it is a pod that was replaced or deleted and has ended: still known, but no longer shown. A workload replaces each of its pods that ends.
 fn has_left(object: &Object) -> bool {
     let Some(object::Kind::Pod(pod)) = &object.kind else { return false };
-    let ended = pod.status.as_ref().is_some_and(|s| strata_model::Phase::from(s.phase()).is_ended());
+    let ended = pod.status.as_ref().is_some_and(crate::objects::is_ended);
     let removed = pod.spec.as_ref().is_some_and(|s| s.desired() == Desired::Removed || !s.workload.is_empty());
     ended && (removed || object.meta.as_ref().is_some_and(|m| m.deleted.is_some()))
 }

@@ -102,6 +102,7 @@ fn assignment(object: &Object) -> Option<Assignment> {
         desired: if meta.deleted.is_some() { Desired::Removed } else { spec.desired().into() },
         workload: spec.workload.clone(),
         ordinal: spec.ordinal,
+        grace_s: spec.grace_s,
     })
 }
 
@@ -310,6 +311,7 @@ fn assigned(snapshot: &Snapshot, a: &Assignment) -> wire::Assignment {
         workload: a.workload.clone(),
         trace_parent: pod.map(|p| meta(&p).trace_parent.clone()).unwrap_or_default(),
         ordinal: a.ordinal,
+        grace_s: a.grace_s,
     }
 }
 

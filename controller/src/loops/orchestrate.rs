@@ -2,10 +2,12 @@
 
 use super::{Batch, Feed, RETRY, RETRY_FULL};
 use crate::{
+    api::desired_pod,
     control::Control,
     edit::{Done, Keep, changed, commit_or_retry, created},
     objects::{
-        meta, new_meta, pod_spec, pod_status, template_key, template_spec, workload_status, workload_status_mut,
+        is_ended, meta, new_meta, pod_spec, pod_status, template_key, template_spec, workload_status,
+        workload_status_mut,
     },
 };
 use std::{
@@ -14,10 +16,10 @@ use std::{
     time::Duration,
 };
 use strata_model::{Mode, Node, NodePhase, Pod, Uid, Workload};
-use strata_orchestrator::{Action, Input, Plan, plan};
+use strata_orchestrator::{Action, CREATES_MAX, Input, Plan, plan};
 use strata_proto::{
     timestamp_ms, timestamp_now,
-    types::{self, Kind, Meta, Object, object, pod_status::Phase},
+    types::{self, Kind, Meta, Object, object, pod_spec::Desired, pod_status::Phase},
 };
 use strata_store::{Change, Condition, Event, Key, Snapshot, StoreError};
 use tokio::time::{Instant, sleep_until};
@@ -231,13 +233,21 @@ fn changes(
             Action::Create { ordinal, node, predecessor } => {
                 let node = node.as_ref().map_or("", |n| n.as_str());
                 let predecessor = predecessor.as_ref().map_or("", Uid::as_str);
-                let mut pod = new_pod(workload, template.as_deref(), *ordinal, node, predecessor);
+                let mut pod = new_pod(workload, template.as_deref(), *ordinal, node, predecessor, is_stopped(object));
                 meta(object).trace_parent.clone_into(&mut pod.meta.get_or_insert_default().trace_parent);
                 Some(created(pod))
             }
             Action::Remove { uid } => by_uid.get(uid.as_str()).map(|pod| removed(pod)),
         })
         .collect();
+    if is_stopped(object) {
+        let runs = |p: &&Arc<Object>| meta(p).deleted.is_none() && !is_ended(pod_status(p));
+        let live = pods.iter().filter(runs).filter(|p| !changes.iter().any(|c| c.key == Key::of(p)));
+        // What is left comes with the next plan, which this commit wakes.
+        let stops = live.filter_map(|p| desired_pod(p, Desired::Stopped, pod_spec(p).grace_s)).take(CREATES_MAX);
+        let stops: Vec<Change> = stops.collect();
+        changes.extend(stops);
+    }
     let mut updated = object.clone();
     if let Some(status) = workload_status_mut(&mut updated) {
         status.desired = plan.counts.desired;
@@ -261,6 +271,10 @@ fn changes(
     changes
 }
 
+fn is_stopped(workload: &Object) -> bool {
+    matches!(&workload.kind, Some(object::Kind::Workload(w)) if w.spec.as_ref().is_some_and(|s| s.stopped))
+}
+
 /// What keeps the workload from being well: the first pod's trouble that is not on its way out.
 fn trouble(pods: &[Arc<Object>]) -> (String, String) {
     pods.iter()
@@ -270,7 +284,14 @@ fn trouble(pods: &[Arc<Object>]) -> (String, String) {
         .unwrap_or_default()
 }
 
-fn new_pod(workload: &Workload, template: Option<&Object>, ordinal: u64, node: &str, predecessor: &str) -> Object {
+fn new_pod(
+    workload: &Workload,
+    template: Option<&Object>,
+    ordinal: u64,
+    node: &str,
+    predecessor: &str,
+    stopped: bool,
+) -> Object {
     let pod = template.and_then(template_spec).and_then(|t| t.pod.clone()).unwrap_or_default();
     let name = format!("{}-{ordinal}", workload.name.name);
     let spec = types::PodSpec {
@@ -279,6 +300,7 @@ fn new_pod(workload: &Workload, template: Option<&Object>, ordinal: u64, node: &
         ordinal,
         node: node.to_owned(),
         predecessor: predecessor.to_owned(),
+        desired: if stopped { Desired::Stopped.into() } else { 0 },
         ..types::PodSpec::default()
     };
     let meta = Meta { labels: pod.labels, annotations: pod.annotations, ..new_meta(&workload.name.namespace, &name) };

@@ -6,21 +6,27 @@
 //!
 //! Invariants: every unary call has a deadline ([`limits`]); every error says what was being done and to what.
 
+mod act;
 mod backup;
 mod build;
 mod change;
 mod config;
 mod error;
+mod files;
 mod forward;
+mod images;
 pub mod limits;
 mod objects;
 mod streams;
 
+pub use act::Act;
 pub use build::{BuildSession, BuildStart, ContextPiece};
 pub use change::{Change, Watch};
 pub use config::{Config, ConfigError, Context};
 pub use error::{ClientError, ErrorKind};
+pub use files::ContainerRef;
 pub use forward::ForwardInput;
+pub use images::CommitOptions;
 pub use objects::{Applied, ApplyMode, Listing, Selection};
 pub use strata_proto::cluster::{InfoResponse, apply_response::Outcome};
 pub use strata_transport::install_crypto;

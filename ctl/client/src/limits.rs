@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The deadline of a call with one answer.
 pub const UNARY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much longer than its grace a restart may take.
+pub const RESTART_TIMEOUT: Duration = Duration::from_secs(90);
 /// The longest wait for the next portion of a list.
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest wait for a stream to begin: logs, exec, watch.

@@ -58,18 +58,37 @@ pub async fn perform(args: &Args, session: &Session) -> Result<u8, Failure> {
 
 /// Connects this terminal to a remote process until that ends; returns its exit code.
 pub async fn converse(session: &Session, start: ExecStart) -> Result<u8, Failure> {
+    let code = converse_until(session, start, Detach::Never).await?;
+    code.ok_or_else(|| Failure::new(Exit::Own, "detached"))
+}
+
+/// How a conversation may end before the process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detach {
+    /// Not at all.
+    Never,
+    /// As docker has it.
+    CtrlPCtrlQ,
+}
+
+/// The same; `None` if the user has let go of the process.
+pub async fn converse_until(session: &Session, start: ExecStart, detach: Detach) -> Result<Option<u8>, Failure> {
     let (tty, stdin) = (start.tty, start.stdin);
     let remote = session.client.exec(start);
     // Dropped, and so restored, before any error is reported.
     let raw = if tty && stdin { Raw::enter()? } else { None };
     let mut tasks = JoinSet::new();
+    let (detached, mut lets_go) = tokio::sync::oneshot::channel();
     if stdin {
-        tasks.spawn(send_stdin(remote.input()));
+        tasks.spawn(send_stdin(remote.input(), (detach == Detach::CtrlPCtrlQ).then_some(detached)));
     }
     if tty {
         tasks.spawn(send_sizes(remote.input()));
     }
-    let outcome = receive(remote).await;
+    let outcome = tokio::select! {
+        outcome = receive(remote) => outcome.map(Some),
+        Ok(()) = &mut lets_go => Ok(None),
+    };
     drop(raw);
     tasks.abort_all();
     outcome
@@ -92,20 +111,62 @@ async fn receive(mut remote: ExecSession) -> Result<u8, Failure> {
     }
 }
 
-async fn send_stdin(input: ExecInput) {
+async fn send_stdin(input: ExecInput, mut detached: Option<tokio::sync::oneshot::Sender<()>>) {
     let mut stdin = tokio::io::stdin();
     let mut buffer = vec![0; CHUNK_BYTES];
+    let mut keys = Keys::default();
     loop {
         match stdin.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
             Ok(count) => {
-                if !input.stdin(buffer[..count].to_vec()).await {
+                let (bytes, lets_go) = match detached {
+                    Some(_) => keys.pass(&buffer[..count]),
+                    None => (buffer[..count].to_vec(), false),
+                };
+                if !bytes.is_empty() && !input.stdin(bytes).await {
+                    return;
+                }
+                if let Some(detached) = detached.take_if(|_| lets_go) {
+                    // Whoever waits for it may have got its exit code meanwhile.
+                    detached.send(()).ok();
                     return;
                 }
             }
         }
     }
     input.close_stdin().await;
+}
+
+/// Looks for ctrl-p ctrl-q in what is typed. A ctrl-p is held back until it is known what follows.
+#[derive(Debug, Default)]
+struct Keys {
+    held: bool,
+}
+
+impl Keys {
+    const CTRL_P: u8 = 0x10;
+    const CTRL_Q: u8 = 0x11;
+
+    /// What is to be sent, and whether the keys were there.
+    fn pass(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
+        let mut bytes = Vec::with_capacity(typed.len() + 1);
+        for key in typed {
+            match (std::mem::take(&mut self.held), *key) {
+                (true, Self::CTRL_Q) => return (bytes, true),
+                (held, key) => {
+                    if held {
+                        bytes.push(Self::CTRL_P);
+                    }
+                    if key == Self::CTRL_P {
+                        self.held = true;
+                    } else {
+                        bytes.push(key);
+                    }
+                }
+            }
+        }
+        (bytes, false)
+    }
 }
 
 async fn send_sizes(input: ExecInput) {
@@ -115,5 +176,20 @@ async fn send_sizes(input: ExecInput) {
         if !input.resize(rows, columns).await {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Keys;
+
+    #[test]
+    fn only_the_two_keys_together_detach() {
+        let mut keys = Keys::default();
+        assert_eq!(keys.pass(b"ls\r"), (b"ls\r".to_vec(), false));
+        assert_eq!(keys.pass(b"\x10"), (vec![], false));
+        assert_eq!(keys.pass(b"a"), (b"\x10a".to_vec(), false));
+        assert_eq!(keys.pass(b"\x10\x10"), (b"\x10".to_vec(), false));
+        assert_eq!(keys.pass(b"\x11lost"), (vec![], true));
     }
 }

@@ -1,3 +1,5 @@
+mod verbs;
+
 use crate::{
     exit::{Exit, Failure},
     kind::stored_name,
@@ -61,6 +63,54 @@ pub enum What {
         #[arg(short, long)]
         force: bool,
     },
+    /// Give an image another name
+    Tag {
+        /// Its name or digest
+        #[arg(value_name = "IMAGE")]
+        image: String,
+        /// The new one
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Show the steps that made an image, the newest first
+    History {
+        /// Its name or digest
+        #[arg(value_name = "IMAGE")]
+        image: String,
+        /// As JSON, an array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write images into an archive
+    Export {
+        /// Their names or digests
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// The archive, or - for stdout
+        #[arg(short, long = "output", value_name = "FILE|-")]
+        output: String,
+        /// Its form
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: verbs::ArchiveFormat,
+    },
+    /// Send an image to its registry, or under another name
+    Push {
+        /// Its name or digest
+        #[arg(value_name = "IMAGE")]
+        image: String,
+        /// Where to, as an image's name; else as it is called
+        #[arg(value_name = "REFERENCE", default_value = "", hide_default_value = true)]
+        reference: String,
+    },
+    /// Remove from all nodes what nobody needs: images without a name, and layers of no image
+    Prune {
+        /// Also images whose name nobody uses
+        #[arg(short, long)]
+        all: bool,
+        /// Also layers that only the build cache knows
+        #[arg(long)]
+        build_cache: bool,
+    },
     /// Show everything about an image
     Inspect {
         /// Its name or digest
@@ -82,6 +132,11 @@ pub async fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
         What::Pull { image, all_nodes } => pull(session, image, *all_nodes).await,
         What::Import { file, name, output } => import(session, file, name, *output).await,
         What::Rm { images, force } => remove(session, images, *force).await,
+        What::Tag { image, name } => verbs::tag(session, image, name).await,
+        What::History { image, json } => verbs::history(session, image, *json).await,
+        What::Export { images, output, format } => verbs::export(session, images, output, *format).await,
+        What::Push { image, reference } => verbs::push(session, image, reference).await,
+        What::Prune { all, build_cache } => verbs::prune(session, *all, *build_cache).await,
         What::Inspect { image, output } => {
             let object = find(session, image).await?;
             output::print(&output::render(Kind::Image, &[object], Number::One, *output, false, output::now_ms())?)

@@ -61,6 +61,9 @@ impl Phase {
     }
 }
 
+/// The reason of a pod that has `Exited` because that was asked for: it is still its node's, and runs again when it is to.
+pub const REASON_STOPPED: &str = "Stopped";
+
 /// What one container is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ContainerState {

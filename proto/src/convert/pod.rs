@@ -4,7 +4,7 @@ use super::{BadObject, timestamp_ms, timestamp_of_ms};
 use crate::types as wire;
 use strata_model::{
     ContainerName, ContainerState, ContainerStatus, Desired, Exit, NodeName, ObjectName, Phase, Pod, PodStatus,
-    RevisionName, Uid,
+    REASON_STOPPED, RevisionName, Uid,
 };
 use wire::{container_status::State, pod_spec, pod_status};
 
@@ -81,7 +81,11 @@ impl TryFrom<&wire::Object> for Pod {
             node: NodeName::from_trusted(spec.node.clone()),
             address_index: spec.address_index,
             desired: if meta.deleted.is_some() { Desired::Removed } else { spec.desired().into() },
-            phase: status.map_or(Phase::Pending, |s| s.phase().into()),
+            phase: status.map_or(Phase::Pending, |s| {
+                // A stop on request is no end: the node keeps the pod, and begins a new attempt once it is to run again.
+                let starts_again = s.reason == REASON_STOPPED && spec.desired() == pod_spec::Desired::Run;
+                if starts_again { Phase::Assigned } else { s.phase().into() }
+            }),
             ready: status.is_some_and(|s| s.ready),
             created: timestamp_ms(meta.created.as_ref()),
         })

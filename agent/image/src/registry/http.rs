@@ -104,7 +104,7 @@ pub(super) async fn with_retries<T, F: Future<Output = Result<T>>>(ask: impl Fn(
     ask().await
 }
 
-fn same_origin(a: &Url, b: &Url) -> bool {
+pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme() && a.host_str() == b.host_str() && a.port_or_known_default() == b.port_or_known_default()
 }
 

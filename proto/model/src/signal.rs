@@ -7,13 +7,16 @@ const NAMES: [&str; 31] = [
 ];
 /// The first real-time signal that glibc leaves to programs.
 const RTMIN: i32 = 34;
-const RTMAX: i32 = 64;
+/// The highest signal.
+pub const RTMAX: i32 = 64;
 /// What is sent where nobody says otherwise.
-pub(super) const TERM: i32 = 15;
-pub(super) const KILL: i32 = 9;
+pub const TERM: i32 = 15;
+/// What no process can catch.
+pub const KILL: i32 = 9;
 
-/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`; `None` for anything else.
-pub(super) fn number(text: &str) -> Option<i32> {
+/// The number of `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`; `None` for anything else.
+#[must_use]
+pub fn number(text: &str) -> Option<i32> {
     let text = text.trim().to_ascii_uppercase();
     if let Ok(number) = text.parse::<i32>() {
         return (1..=RTMAX).contains(&number).then_some(number);
