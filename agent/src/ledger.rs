@@ -24,7 +24,7 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
-use strata_model::{Template, Uid};
+use strata_model::{MaterialKind, Template, Uid};
 use strata_proto::{dispatch, types};
 
 const SESSION: &str = "session.json";
@@ -211,6 +211,15 @@ impl Ledger {
         spec.template(revision).map(Some).map_err(|e| LedgerError::Corrupt { path, why: e.to_string() })
     }
 
+    /// Whether a template is here with all the secrets that came with it now: one may have been sealed under a key that is lost.
+    fn is_whole(&self, template: &dispatch::Template) -> bool {
+        let Ok(Some(known)) = self.template(&template.revision) else { return false };
+        let has = |name: &str| {
+            known.materials.iter().any(|m| m.kind == MaterialKind::Secret && m.name == name && m.content.is_some())
+        };
+        template.secrets.iter().all(|secret| has(&secret.name))
+    }
+
     /// Whether a revision is here: it was checked when it was written.
     fn has_template(&self, revision: &str) -> bool {
         is_revision(revision) && self.layout.templates().join(revision).exists()
@@ -273,7 +282,7 @@ impl Ledger {
             return Err(bad("is no name of a revision".into()));
         }
         spec.template(&template.revision).map_err(|e| bad(e.to_string()))?;
-        if !matches!(self.template(&template.revision), Ok(Some(_))) {
+        if !self.is_whole(template) {
             let sealed = self.key.seal(template)?;
             let staged = self.files.stage(dir, &template.revision, &sealed.encode_to_vec(), true);
             let written = staged.and_then(|()| self.files.publish(dir, &template.revision));

@@ -187,6 +187,12 @@ const VOLUME: &[Column<Volume>] = &[
     Column("NODE", Always, |v, _, _| or_dash(v.spec.as_ref().map_or("", |s| &s.node))),
     Column("PODS", Always, |v, _, _| or_dash(&v.status.as_ref().map(|s| s.pods.join(",")).unwrap_or_default())),
     Column("AGE", Always, |_, m, now| AGE(m, now)),
+    // A deleted one stays until its node has removed the data.
+    Column("REASON", Always, |v, m, _| match v.status.as_ref().map_or("", |s| &s.reason) {
+        "" if m.deleted.is_some() => "Deleting".into(),
+        reason => reason.into(),
+    }),
+    Column("MESSAGE", Wide, |v, _, _| short_message(v.status.as_ref().map_or("", |s| &s.message))),
 ];
 
 const CONFIG: &[Column<Config>] = &[

@@ -126,6 +126,18 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_comes_later_is_taken_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(dir.path()).unwrap();
+        let mut without = frame();
+        without.templates[0].secrets.clear();
+        ledger.apply(&without).unwrap();
+        assert!(ledger.template("r1").unwrap().unwrap().materials[0].content.is_none());
+        ledger.apply(&frame()).unwrap();
+        assert!(ledger.template("r1").unwrap().unwrap().materials[0].content.is_some());
+    }
+
+    #[test]
     fn another_key_opens_nothing_and_says_so() {
         let dir = tempfile::tempdir().unwrap();
         Ledger::open(dir.path()).unwrap().apply(&frame()).unwrap();
