@@ -11,7 +11,7 @@
 mod image;
 mod output;
 
-use super::{Node, blocking, lock, network::LINK, sandboxes};
+use super::{Node, blocking, etc, lock, network::LINK, sandboxes};
 use crate::world::Network as _;
 use futures::future::BoxFuture;
 use std::{
@@ -23,7 +23,7 @@ use strata_build::{Ended, Events, RunStep, World};
 use strata_image::StoredImage;
 use strata_model::{
     ImageName,
-    limits::{BUILD_ADDRESSES, IDS_PER_POD, PIDS_DEFAULT},
+    limits::{BUILD_ADDRESSES, CLUSTER_DOMAIN, IDS_PER_POD, PIDS_DEFAULT},
 };
 use strata_network::host_ifname;
 use strata_peer::AskController;
@@ -38,6 +38,8 @@ use tokio::sync::mpsc;
 
 /// The container's name in its sandbox, and the host name it sees.
 const NAME: &str = "build";
+/// Whose services it finds by their short names.
+const NAMESPACE: &str = "default";
 
 /// This machine as builds see it.
 pub struct BuildWorld {
@@ -145,7 +147,7 @@ impl BuildWorld {
         let (layers, facts, cgroups) =
             (node.setup.images.layers().clone(), node.facts.clone(), node.setup.cgroups.clone());
         let (under, writable, uid, dir) = (step.layers.clone(), step.writable.clone(), uid.to_owned(), dir.to_owned());
-        let wanted = ContainerRequest {
+        let mut wanted = ContainerRequest {
             command: step.args.clone(),
             env: step.env.clone(),
             working_dir: Some(step.working_dir.clone()),
@@ -156,6 +158,8 @@ impl BuildWorld {
         let made = blocking(move || {
             let root =
                 layers.mount_overlay(&under, &writable, Some(userns.as_fd()), true).map_err(|e| e.to_string())?;
+            let (mounts, binds) = etc::mounts(&dir, userns.as_fd())?;
+            wanted.mounts = mounts;
             let users = UserFiles::read(root.as_fd()).map_err(|e| e.to_string())?;
             let spec = container_spec(&wanted, &users).map_err(|e| e.to_string())?;
             let plan = plan_init(&spec, &facts).map_err(|e| e.to_string())?;
@@ -170,7 +174,7 @@ impl BuildWorld {
                 plan,
                 overlay: root,
                 cgroups: cgroup.map_err(|e| e.to_string())?,
-                binds: Vec::new(),
+                binds,
                 log_a: log_a.into(),
                 log_b: log_b.into(),
                 log_limit_bytes: logs::DEFAULT_LIMIT_BYTES,
@@ -187,7 +191,11 @@ impl BuildWorld {
         let link = host_ifname(&format!("{uid}/{}", uuid::Uuid::new_v4()));
         let path: PathBuf = dir.join(LINK);
         std::fs::write(&path, &link).map_err(|e| format!("writing {}: {e}", path.display()))?;
-        network.attach(netns.as_fd(), &link, address).await.map_err(|e| e.to_string())
+        network.attach(netns.as_fd(), &link, address).await.map_err(|e| e.to_string())?;
+        let told = self.node.names.domain();
+        let domain = if told.is_empty() { CLUSTER_DOMAIN } else { &told };
+        etc::write(dir, NAME, address, NAMESPACE, (network.gateway(), domain))
+            .map_err(|e| format!("writing {}: {e}", dir.join("etc").display()))
     }
 
     /// Passes output on and waits for the end, the bound, or that nobody listens any more.

@@ -294,3 +294,46 @@ fn the_demo_image_is_built_in_three_layers() -> Result<()> {
     remove(&cluster, &["demo:built"]);
     nothing_is_left(&cluster)
 }
+
+#[test]
+fn mount_points_are_no_part_of_the_image() -> Result<()> {
+    let cluster = Cluster::here()?;
+    cluster.ensure_hello()?;
+    let text = "FROM scratch AS bare\nCOPY --from=hello:1 /bin/busybox /bin/\nCOPY --from=hello:1 /bin/sh /bin/\nENV PATH=/bin\n\
+         RUN busybox echo made > /made\nRUN busybox mkdir -p /dev /etc && busybox echo x > /etc/x\n\
+         FROM hello:1\nUSER root\nCOPY --from=bare / /bare/\nRUN ls /bare /bare/etc\n";
+    let dir = context(&[("Dockerfile", text)])?;
+    let run = build(&cluster, dir.path(), &["--no-cache", "-t", "bare:1"])?.ok()?;
+    let listed: Vec<&str> = run.stderr.lines().filter(|line| line.starts_with("  ")).map(str::trim).collect();
+    ensure!(listed == ["/bare:", "bin", "etc", "made", "", "/bare/etc:", "x"], "{}", run.stderr);
+    remove(&cluster, &["bare:1"]);
+    nothing_is_left(&cluster)
+}
+
+#[test]
+fn steps_reach_pods_unless_they_want_no_network() -> Result<()> {
+    let cluster = Cluster::here()?;
+    cluster.ensure_hello()?;
+    cluster.ctl(&["run", "-d", "--name", "served", "hello:1"])?.ok()?;
+    let pod = cluster.pod_until("served", 60, |status| status["phase"] == "Running")?;
+    let url = format!("http://{}:8080/healthz", pod["status"]["address"].as_str().context("address")?);
+    let text = format!(
+        "FROM hello:1\nUSER root\nRUN for i in 1 2 3 4 5; do wget -q -T 5 -O - {url} && exit 0; sleep 1; done; exit 1\n\
+         RUN cat /etc/resolv.conf; grep build /etc/hosts\n\
+         RUN --network=none ip -o addr | grep -v ' lo ' ; ! wget -q -T 2 -O - {url}\n"
+    );
+    let dir = context(&[("Dockerfile", &text)])?;
+    for node in ["node-1", "node-2"] {
+        let run = build(&cluster, dir.path(), &["--no-cache", "-t", "networked:1", "--node", node])?.ok()?;
+        ensure!(
+            run.stderr.contains("nameserver ")
+                && run.stderr.matches("  ok").count() == 1
+                && !run.stderr.contains("eth0"),
+            "{}",
+            run.stderr
+        );
+    }
+    cluster.delete(&["pod/served"])?;
+    remove(&cluster, &["networked:1"]);
+    nothing_is_left(&cluster)
+}
