@@ -1,4 +1,4 @@
-//! What nobody needs any more: templates that no workload and no pod names, the oldest events.
+//! What nobody needs any more: templates that no workload and no pod names, the oldest events, join tokens that have expired.
 
 use crate::{
     control::Control,
@@ -8,7 +8,7 @@ use crate::{
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use strata_model::limits::EVENTS_KEPT;
 use strata_proto::{
-    timestamp_ms,
+    timestamp_ms, timestamp_now,
     types::{Kind, Object, object},
 };
 use strata_store::{Change, Condition, Key, Snapshot, StoreError};
@@ -39,6 +39,7 @@ pub async fn sweep(control: &Control, events_kept: usize) -> Result<(), StoreErr
     let snapshot = control.store.snapshot();
     let mut useless = unused_templates(&snapshot);
     useless.extend(old_events(&snapshot, events_kept));
+    useless.extend(expired_tokens(&snapshot, timestamp_ms(Some(&timestamp_now()))));
     if !useless.is_empty() {
         debug!(objects = useless.len(), "cleaning up");
     }
@@ -55,6 +56,17 @@ fn unused_templates(snapshot: &Snapshot) -> Vec<Arc<Object>> {
         snapshot.list(Kind::Workload, None).map(|o| workload_status(&o).revision.clone()).collect();
     used.extend(snapshot.list(Kind::Pod, None).map(|o| pod_spec(&o).template_revision.clone()));
     snapshot.list(Kind::Template, None).filter(|o| !used.contains(&meta(o).name)).collect()
+}
+
+/// Join tokens that nobody can use any more.
+fn expired_tokens(snapshot: &Snapshot, now_ms: u64) -> Vec<Arc<Object>> {
+    let is_over = |o: &Arc<Object>| match &o.kind {
+        Some(object::Kind::Token(token)) => {
+            timestamp_ms(token.spec.as_ref().and_then(|s| s.expires.as_ref())) <= now_ms
+        }
+        _ => false,
+    };
+    snapshot.list(Kind::Token, None).filter(is_over).collect()
 }
 
 fn old_events(snapshot: &Snapshot, kept: usize) -> Vec<Arc<Object>> {

@@ -35,7 +35,10 @@ fn restore(cluster: &Cluster, file: &str) -> Result<Run> {
 fn a_controller_is_built_anew_from_a_backup_and_no_container_restarts() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
-    let manifest = "kind: Workload\nmeta: {name: kept}\nspec:\n  replicas: 6\n  template:\n    terminationGraceS: 0\n    containers: [{name: c, image: 'hello:1'}]\n";
+    // "swordfish-in-a-store" in base64, as manifests have it.
+    let secret = "kind: Secret\nmeta: {name: kept-secret}\nspec: {data: {word: c3dvcmRmaXNoLWluLWEtc3RvcmU=}}\n";
+    cluster.apply(secret, &[])?.ok()?;
+    let manifest = "kind: Workload\nmeta: {name: kept}\nspec:\n  replicas: 6\n  template:\n    terminationGraceS: 0\n    containers: [{name: c, image: 'hello:1', env: [{name: WORD, secret: {name: kept-secret, key: word}}]}]\n";
     cluster.apply(manifest, &["--wait", "--timeout", "60s"])?.ok()?;
     let before = identities(&cluster.running("kept", 6, 10)?);
     let file = cluster.home().join("cluster.backup");
@@ -61,7 +64,9 @@ fn a_controller_is_built_anew_from_a_backup_and_no_container_restarts() -> Resul
     ensure!(taken.iter().all(|run| run.stdout.contains("objects as of revision")), "{taken:?}");
     cluster.ctl(&["delete", "namespace", "load"])?;
     let bytes = fs::read(&file)?;
-    ensure!(!bytes.windows(11).any(|w| w == b"PRIVATE KEY"), "a private key is in the backup");
+    for clear in ["PRIVATE KEY", "swordfish-in-a-store", "c3dvcmRmaXNoLWluLWEtc3RvcmU"] {
+        ensure!(!bytes.windows(clear.len()).any(|w| w == clear.as_bytes()), "{clear} is in the backup");
+    }
 
     // What is in it can be applied to any cluster.
     let run = cluster.ctl(&["system", "restore", path, "--dry-run"])?.ok()?;
@@ -100,8 +105,14 @@ fn a_controller_is_built_anew_from_a_backup_and_no_container_restarts() -> Resul
     })?;
     // And it can be worked with.
     cluster.ctl(&["scale", "kept", "--replicas", "7"])?.ok()?;
-    cluster.running("kept", 7, 60)?;
+    let pods = cluster.running("kept", 7, 60)?;
+    let new = pods
+        .iter()
+        .find(|p| !before.iter().any(|b| Some(b.as_str()) == identities(&[(*p).clone()]).first().map(String::as_str)));
+    let new = new.and_then(|p| p["meta"]["name"].as_str()).context("no new pod")?;
+    ensure!(cluster.exec(new, &["env"])?.contains("WORD=swordfish-in-a-store"), "the secret is not what it was");
     cluster.delete(&["workload/kept"])?;
+    cluster.ctl(&["delete", "secret", "kept-secret"])?.ok()?;
     cluster.ctl(&["delete", "namespace", "load"])?;
     fs::remove_dir_all(old)?;
     fs::remove_file(damaged)?;
