@@ -98,6 +98,11 @@ fn start(config: Config) -> anyhow::Result<()> {
     runtime.block_on(async {
         // Not before: the zygote is entered without threads, and the exporter has some. What goes wrong until here is in the errors.
         let _telemetry = strata_telemetry::init("strata-agent", &config.node)?;
+        if let Some(why) = zygote.unpinned() {
+            tracing::warn!(
+                "the mount namespace of layers is not pinned, it would be lost if agent and zygote died at once: {why}"
+            );
+        }
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         tokio::select! {

@@ -1,6 +1,9 @@
 //! The node's zygote: the small process that pins the mount namespace of layer mounts and makes the pods' sandboxes.
 //!
-//! It outlives agents. [`enter`] finds or starts it and moves the calling process into its mount namespace.
+//! It outlives agents. [`enter`] finds or starts it and moves the calling process into its mount namespace. A file pins the namespace besides
+//! (`pin.rs`), so a zygote that replaces a dead one finds it again even if there is no agent.
+
+mod pin;
 
 use std::fs::File;
 use std::io;
@@ -23,6 +26,8 @@ use crate::wire::{self, reply, request};
 pub const ZYGOTE_SOCKET: &str = "zygote.sock";
 /// How long the zygote may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Zygotes that are started until one's mount namespace can be pinned.
+const PIN_TRIES: usize = 8;
 /// Ids of one pod.
 pub const IDS_PER_POD: u32 = 65_536;
 
@@ -30,6 +35,9 @@ pub const IDS_PER_POD: u32 = 65_536;
 #[derive(Clone, Debug)]
 pub struct Zygote {
     connection: Arc<Mutex<Connection>>,
+    /// Started just now, with a mount namespace of its own.
+    is_new: bool,
+    unpinned: Option<Arc<str>>,
     state_dir: Arc<Path>,
     program: Arc<Path>,
 }
@@ -70,7 +78,7 @@ pub struct Sandbox {
     pub netns: OwnedFd,
 }
 
-/// Finds the zygote of `state_dir` or starts `shim_path` as one, and moves the calling process into its mount namespace.
+/// Finds the zygote of `state_dir` or starts `shim_path` as one, pins its mount namespace and moves the calling process into it.
 ///
 /// To be called before the process has threads, or on a thread that has left the others' working directory (else setns
 /// fails with EINVAL). The working directory is kept by path.
@@ -78,7 +86,17 @@ pub struct Sandbox {
 /// # Errors
 /// If the zygote cannot be started or entered; root is needed.
 pub fn enter(state_dir: &Path, shim_path: &Path) -> Result<Zygote> {
-    let (zygote, namespace) = find_or_start(state_dir, shim_path)?;
+    let (mut zygote, mut namespace) = find_or_start(state_dir, shim_path)?;
+    for tries_left in (0..PIN_TRIES).rev() {
+        let pinned = pin::ensure(&zygote.state_dir, namespace.as_fd());
+        zygote.unpinned = pinned.err().map(|e| e.to_string().into());
+        if zygote.unpinned.is_none() || !zygote.is_new || tries_left == 0 {
+            break;
+        }
+        // The kernel pins younger namespaces only, and tells the age by numbers that processors take in batches (6.18): another one may do.
+        zygote.stop()?;
+        (zygote, namespace) = find_or_start(state_dir, shim_path)?;
+    }
     let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
         .map_err(|e| Error::io("entering the zygote's mount namespace (the process must have one thread)")(e.into()))?;
@@ -99,25 +117,51 @@ pub fn attach(state_dir: &Path, shim_path: &Path) -> Result<Zygote> {
 fn find_or_start(state_dir: &Path, shim_path: &Path) -> Result<(Zygote, OwnedFd)> {
     let state_dir = std::path::absolute(state_dir).map_err(Error::io("resolving the state directory"))?;
     let program = std::path::absolute(shim_path).map_err(Error::io("resolving the shim's path"))?;
+    let mut is_new = false;
     let (connection, namespace) = match Connection::open(&state_dir) {
         Ok(found) => found,
         Err(_) => {
-            start(&state_dir, &program, false)?;
+            let pinned = pin::find(&state_dir).map(|file| start(&state_dir, &program, &Mounts::Pinned(file)));
+            match pinned {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the pinned mount namespace cannot be entered: layers are mounted anew");
+                    start(&state_dir, &program, &Mounts::New)?;
+                    is_new = true;
+                }
+                None => {
+                    start(&state_dir, &program, &Mounts::New)?;
+                    is_new = true;
+                }
+            }
             Connection::open(&state_dir)?
         }
     };
     let connection = Arc::new(Mutex::new(connection));
-    Ok((Zygote { connection, state_dir: state_dir.into(), program: program.into() }, namespace))
+    let zygote = Zygote { connection, is_new, unpinned: None, state_dir: state_dir.into(), program: program.into() };
+    Ok((zygote, namespace))
+}
+
+/// Which mount namespace a zygote shall have.
+enum Mounts {
+    /// One of its own.
+    New,
+    /// The caller's: the zygote's that it replaces.
+    Own,
+    /// The one that this file pins.
+    Pinned(PathBuf),
 }
 
 /// Runs the zygote and waits until it listens (it forks itself away, so the call returns at once).
-fn start(state_dir: &Path, program: &Path, keep_mounts: bool) -> Result<()> {
+fn start(state_dir: &Path, program: &Path, mounts: &Mounts) -> Result<()> {
     let failed = |message: String| Error::ZygoteStart { program: program.to_owned(), message };
     let mut command = Command::new(program);
     command.arg("zygote").arg("--socket").arg(state_dir).current_dir("/").env_clear();
-    if keep_mounts {
-        command.arg("--keep-mounts");
-    }
+    match mounts {
+        Mounts::New => &mut command,
+        Mounts::Own => command.arg("--keep-mounts"),
+        Mounts::Pinned(file) => command.arg("--mounts").arg(file),
+    };
     let output = command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -194,6 +238,13 @@ impl Zygote {
             .map_err(|e| Error::io("making a sandbox")(io::Error::other(e)))?
     }
 
+    /// Why the mount namespace of layers could not be pinned, if so: all works, but if agent and zygote die at once, layers are mounted (and cached)
+    /// a second time. An agent that is started in a mount namespace younger than its zygote's cannot pin it.
+    #[must_use]
+    pub fn unpinned(&self) -> Option<&str> {
+        self.unpinned.as_deref()
+    }
+
     /// The zygote's pid in this process's pid namespace.
     ///
     /// # Errors
@@ -204,7 +255,7 @@ impl Zygote {
     }
 
     /// Ends the zygote and waits for its end (decommissioning a node). Pods stay; layer mounts go with the last process
-    /// of the mount namespace.
+    /// of the mount namespace; its pin is removed if this process is where the agent was started.
     ///
     /// # Errors
     /// The kernel's.
@@ -220,7 +271,7 @@ impl Zygote {
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut ended, Some(&timeout)))
             .map_err(|e| Error::io("waiting for the zygote's end")(e.into()))?;
         std::fs::remove_file(self.state_dir.join(ZYGOTE_SOCKET)).ok();
-        Ok(())
+        pin::remove(&self.state_dir).map_err(Error::io("letting go of the zygote's mount namespace"))
     }
 
     /// [`Zygote::create_sandbox`] for callers that are not async.
@@ -235,7 +286,7 @@ impl Zygote {
                 *connection = match Connection::open(&self.state_dir) {
                     Ok((found, _)) => found,
                     Err(_) => {
-                        start(&self.state_dir, &self.program, true)?;
+                        start(&self.state_dir, &self.program, &Mounts::Own)?;
                         Connection::open(&self.state_dir)?.0
                     }
                 };

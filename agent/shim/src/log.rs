@@ -8,7 +8,7 @@ pub use time::now_ns;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{fstat, ftruncate};
+use rustix::fs::{FileType, fstat, ftruncate};
 use rustix::io::Errno;
 
 /// Longest text of one line of the file; longer ones are written in parts, as the CRI has it.
@@ -51,6 +51,10 @@ impl LogFiles {
     /// Goes on in the file that was written last.
     pub fn new(a: OwnedFd, b: OwnedFd, limit: u64) -> rustix::io::Result<Self> {
         let (first, second) = (fstat(&a)?, fstat(&b)?);
+        // Writing to anything else may block, and with the shim every container of the pod.
+        if [&first, &second].iter().any(|s| !FileType::from_raw_mode(s.st_mode).is_file()) {
+            return Err(Errno::INVAL);
+        }
         let newer = (second.st_mtime, second.st_mtime_nsec) > (first.st_mtime, first.st_mtime_nsec);
         let current = usize::from(second.st_size > 0 && (newer || first.st_size == 0));
         let size = if current == 0 { first.st_size } else { second.st_size };

@@ -8,6 +8,7 @@
 //! execve the child allocates nothing; a container never waits for its log.
 
 mod child;
+mod door;
 mod launch;
 mod log;
 mod outcome;
@@ -24,8 +25,9 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match args.as_slice() {
-        ["zygote", "--socket", dir] => zygote::run(dir.as_ref(), false),
-        ["zygote", "--socket", dir, "--keep-mounts"] => zygote::run(dir.as_ref(), true),
+        ["zygote", "--socket", dir] => zygote::run(dir.as_ref(), zygote::Mounts::New),
+        ["zygote", "--socket", dir, "--keep-mounts"] => zygote::run(dir.as_ref(), zygote::Mounts::Own),
+        ["zygote", "--socket", dir, "--mounts", file] => zygote::run(dir.as_ref(), zygote::Mounts::Of(file.as_ref())),
         ["pod"] => pod::run(),
         ["--version"] => {
             println!("strata-shim {} (protocol {})", env!("CARGO_PKG_VERSION"), wire::VERSION);
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: strata-shim zygote --socket DIR [--keep-mounts]\n(started by strata-agent; \"pod\" is the zygote's own)"
+                "usage: strata-shim zygote --socket DIR [--keep-mounts | --mounts FILE]\n(started by strata-agent; \"pod\" is the zygote's own)"
             );
             return ExitCode::from(2);
         }

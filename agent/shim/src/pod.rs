@@ -8,15 +8,17 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
+use crate::door::Door;
 use crate::wire;
 use container::Container;
 use exec::Exec;
 
 /// Containers of one pod, ended ones that no agent has acknowledged included; their pidfds fit one message.
 const MAX_CONTAINERS: usize = 28;
+/// Bytes of a container's name; the state of all of them fits one message.
+const NAME_BYTES_MAX: usize = 253;
 /// Execs that run at once.
 const MAX_EXECS: usize = 128;
 
@@ -42,10 +44,11 @@ enum Source {
 
 /// Serves until Shutdown.
 pub fn run() -> io::Result<()> {
-    let listener = strata_sys::process::inherited_fd(crate::sandbox::LISTENER)?;
+    let mut door = Door::new(strata_sys::process::inherited_fd(crate::sandbox::LISTENER)?);
     let mut pod = Pod { agent: None, containers: Vec::new(), execs: Vec::new(), next_number: 1, buffer: Vec::new() };
     loop {
-        let ready = pod.wait(&listener)?;
+        let ready = pod.wait(&door)?;
+        door.reopen();
         for source in ready {
             match source {
                 Source::Output(container, stream) => pod.containers[container].pump(stream),
@@ -67,8 +70,8 @@ pub fn run() -> io::Result<()> {
                     }
                 }
                 Source::Listener => {
-                    // The newest agent is the right one.
-                    if let Ok(connection) = accept_with(&listener, SocketFlags::CLOEXEC) {
+                    if let Some(connection) = door.accept() {
+                        // The newest agent is the right one.
                         pod.agent = Some(connection);
                     }
                 }
@@ -83,7 +86,7 @@ pub fn run() -> io::Result<()> {
 
 impl Pod {
     /// Waits until something can be done. Ends come after outputs, so that a container's last words are read first.
-    fn wait(&self, listener: &OwnedFd) -> io::Result<Vec<Source>> {
+    fn wait(&self, door: &Door) -> io::Result<Vec<Source>> {
         let mut entries: Vec<(Source, &OwnedFd)> = Vec::new();
         for (index, container) in self.containers.iter().enumerate() {
             entries.extend(container.streams().map(|(stream, fd)| (Source::Output(index, stream), fd)));
@@ -100,9 +103,9 @@ impl Pod {
         );
         // Requests last: they may remove what the indices above name.
         entries.extend(self.agent.iter().map(|fd| (Source::Agent, fd)));
-        entries.push((Source::Listener, listener));
+        entries.extend(door.listener().map(|fd| (Source::Listener, fd)));
         let mut fds: Vec<PollFd<'_>> = entries.iter().map(|(_, fd)| PollFd::new(*fd, PollFlags::IN)).collect();
-        rustix::io::retry_on_intr(|| poll(&mut fds, None))?;
+        rustix::io::retry_on_intr(|| poll(&mut fds, door.timeout().as_ref()))?;
         Ok(entries
             .iter()
             .zip(&fds)

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -148,13 +149,23 @@ fn find_zygote(cluster: &Cluster, node: &Node) -> Result<u32> {
 /// Where layers are mounted in the agent's mount namespace.
 fn layer_mounts(node: &Node) -> Result<Vec<String>> {
     let mounts = fs::read_to_string(format!("/proc/{}/mounts", node.pid))?;
-    let state = node.state.to_string_lossy().into_owned();
+    let state = node.state.join("mnt").to_string_lossy().into_owned();
     Ok(mounts
         .lines()
         .filter_map(|l| l.split(' ').nth(1))
         .filter(|p| p.starts_with(&state))
         .map(str::to_owned)
         .collect())
+}
+
+/// Bytes of the mounted layers' files in the page cache. A second mount of a layer would have a cache of its own, empty at first.
+fn mounted_cache(cluster: &Cluster, name: &str) -> Result<u64> {
+    let node = cluster.node(name)?;
+    let mounts = format!("/proc/{}/root{}", node.pid, node.state.join("mnt").display());
+    let output =
+        Command::new("find").args([&mounts, "-type", "f", "-exec", "fincore", "-nbo", "RES", "{}", "+"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    Ok(text.lines().filter_map(|l| l.trim().parse::<u64>().ok()).sum())
 }
 
 #[test]
@@ -227,7 +238,7 @@ fn a_zygote_that_died_is_replaced_and_its_layers_stay_mounted_once() -> Result<(
         // An overlay's root shows nothing of its lowers; the layer mounts themselves carry the superblock's device.
         let node = cluster.node("node-1")?;
         let text = fs::read_to_string(format!("/proc/{}/mountinfo", node.pid))?;
-        let state = node.state.to_string_lossy().into_owned();
+        let state = node.state.join("mnt").to_string_lossy().into_owned();
         let mut found: Vec<String> = text
             .lines()
             .filter(|l| l.split(' ').nth(4).is_some_and(|p| p.starts_with(&state)))
@@ -250,14 +261,24 @@ fn a_zygote_that_died_is_replaced_and_its_layers_stay_mounted_once() -> Result<(
         "the mounts were made anew: {superblocks:?} before, {:?} now",
         devices("again")?
     );
-    // Both at once: nobody is left in the mount namespace, so the layers are mounted anew; pods run on and new ones start all the same.
+    // Both at once: nobody is left in the mount namespace, but a file pins it.
+    let cached = mounted_cache(&cluster, "node-1")?;
+    ensure!(cached > 100 << 10, "only {cached} bytes of the layers are cached: that proves little");
     let kept = cluster.pid("before-0")?;
     let node = cluster.node("node-1")?;
     cluster.kill9(zygote(&cluster, &node)?)?;
     cluster.kill9(node.pid)?;
     cluster.up()?;
+    let found = mounted_cache(&cluster, "node-1")?;
+    ensure!(found >= cached / 10 * 9, "{cached} bytes of the layers were cached, {found} are found again");
     cluster.apply(&pinned("both"), &["--wait", "--timeout", "30s"])?.ok()?;
     ensure!(cluster.pid("before-0")? == kept, "a pod that nobody touched was started again");
-    ensure!(devices("both")?.len() == superblocks.len(), "each layer is mounted once: {:?}", devices("both")?);
+    ensure!(
+        devices("both")? == superblocks,
+        "the mounts were made anew: {superblocks:?} before, {:?} now",
+        devices("both")?
+    );
+    let now = mounted_cache(&cluster, "node-1")?;
+    ensure!(now <= found.max(cached) + (64 << 10), "the page cache of the layers grew from {cached} to {now} bytes");
     cluster.delete(&["workload/before", "workload/alone", "workload/again", "workload/both"])
 }

@@ -177,6 +177,12 @@ fn a_node_that_was_cut_off_is_resynced_and_stops_what_was_given_away() -> Result
     let lost: Vec<u64> =
         on(&before, &node).iter().filter_map(|p| p["status"]["containers"][0]["pid"].as_u64()).collect();
     ensure!(!lost.is_empty(), "no pod on node-2");
+    // One more that is deleted while its node is away.
+    cluster
+        .apply(&workload("deleted", 2, "\"kubernetes.io/hostname\": node-2"), &["--wait", "--timeout", "60s"])?
+        .ok()?;
+    let deleted = cluster.running("deleted", 2, 5)?;
+    let deleted_pids: Vec<u64> = deleted.iter().filter_map(|p| p["status"]["containers"][0]["pid"].as_u64()).collect();
     let link = |state: &str| Command::new("ip").args(["-n", &node.netns, "link", "set", "uplink", state]).status();
     link("down")?;
     let replaced = eventually("replacements run elsewhere", 60, || {
@@ -186,10 +192,12 @@ fn a_node_that_was_cut_off_is_resynced_and_stops_what_was_given_away() -> Result
         ensure!(elsewhere.len() == 3, "{} run elsewhere", elsewhere.len());
         Ok(elsewhere)
     });
-    let alive = lost.iter().all(|pid| fs::metadata(format!("/proc/{pid}")).is_ok());
+    let removed = cluster.ctl(&["delete", "workload", "deleted"]).and_then(strata_testkit::Run::ok);
+    let alive = lost.iter().chain(&deleted_pids).all(|pid| fs::metadata(format!("/proc/{pid}")).is_ok());
     link("up")?;
     Command::new("ip").args(["-n", &node.netns, "route", "replace", "default", "via", "10.63.0.1"]).status()?;
     let replaced = replaced?;
+    removed?;
     ensure!(alive, "the containers of the cut-off node died");
     eventually("what was given away is stopped", 60, || {
         let left = lost.iter().filter(|pid| fs::metadata(format!("/proc/{pid}")).is_ok()).count();
@@ -199,6 +207,22 @@ fn a_node_that_was_cut_off_is_resynced_and_stops_what_was_given_away() -> Result
         Ok(())
     })?;
     ensure!(identity(&cluster.running("moved", 3, 10)?) == identity(&replaced), "the replacements stay");
+    eventually("nothing is left of what was deleted meanwhile", 60, || {
+        for pid in &deleted_pids {
+            ensure!(fs::metadata(format!("/proc/{pid}")).is_err(), "its process {pid} runs");
+        }
+        for pod in &deleted {
+            let uid = pod["meta"]["uid"].as_str().context("uid")?;
+            ensure!(!node.state.join("pods").join(uid).exists(), "its directory {uid} is there");
+            let groups = Command::new("find").args(["/sys/fs/cgroup", "-name", uid]).output()?;
+            ensure!(groups.stdout.is_empty(), "its cgroups are there: {}", String::from_utf8_lossy(&groups.stdout));
+        }
+        let pods = fs::read_dir(node.state.join("pods"))?.count();
+        ensure!(node.pod_links()?.len() == pods, "{:?} for {pods} pods", node.pod_links()?);
+        let left = cluster.pods("deleted")?;
+        ensure!(left.is_empty(), "{} pods are still known", left.len());
+        Ok(())
+    })?;
     cluster.delete(&["workload/moved"])
 }
 
@@ -259,6 +283,9 @@ fn reboot(cluster: &Cluster, node: &Node) -> Result<()> {
     }
     let ns = &node.netns;
     Command::new("ip").args(["netns", "delete", ns]).status()?;
+    for pin in ["pin/mnt", "pin"] {
+        Command::new("umount").arg("-l").arg(node.state.join(pin)).status()?;
+    }
     // The kernel gives each boot a new id; here the ledger is made to remember another one.
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
     let mut remembered = 0;

@@ -8,7 +8,7 @@ use prost::Message;
 use strata_sys::packet;
 use strata_sys::process::pidfd_signal;
 
-use super::{MAX_CONTAINERS, MAX_EXECS, Pod, container, exec};
+use super::{MAX_CONTAINERS, MAX_EXECS, NAME_BYTES_MAX, Pod, container, exec};
 use crate::wire::{self, Step, reply, request};
 use crate::zygote::failure;
 
@@ -46,7 +46,9 @@ impl Pod {
         let is_hello = matches!(request.request, Some(request::Request::Hello(_)));
         let mut next = Next::Continue;
         let (body, fds) = match request.request {
-            Some(request::Request::Hello(_)) => self.state()?,
+            Some(request::Request::Hello(_)) => self.state().unwrap_or_else(|e| {
+                refused(e.raw_os_error().unwrap_or(0), "the shim lives but cannot show its namespaces")
+            }),
             Some(request::Request::Start(wanted)) => self.start(wanted, fds),
             Some(request::Request::Exec(wanted)) => self.exec(wanted, fds),
             Some(request::Request::Signal(wanted)) => self.signal(&wanted),
@@ -83,6 +85,9 @@ impl Pod {
     }
 
     fn start(&mut self, wanted: wire::Start, fds: Vec<OwnedFd>) -> Answer {
+        if wanted.name.len() > NAME_BYTES_MAX {
+            return refused(22, format!("a container's name has at most {NAME_BYTES_MAX} bytes"));
+        }
         if self.containers.iter().any(|c| c.name == wanted.name && c.exit.is_none()) {
             return refused(17, format!("a container {:?} runs already", wanted.name));
         }
