@@ -3,6 +3,7 @@
 //! ```text
 //! STATE/ledger/session.json            subnet, node index, cluster
 //! STATE/ledger/generation              of the last frame: a hint, never synced
+//! STATE/ledger/reserve                 room for all of this when the disk is full (see [`Reserve`])
 //! STATE/ledger/templates/<revision>    strata.types.v1.TemplateSpec, secrets in it sealed (see `secrets`)
 //! STATE/pods/<uid>/assignment          strata.dispatch.v1.Assignment
 //! STATE/pods/<uid>/record.json         attempts, restarts, exits (see [`Record`])
@@ -12,10 +13,12 @@
 
 mod files;
 mod record;
+mod reserve;
 mod secrets;
 
 pub use files::{Files, Layout};
 pub use record::Record;
+pub use reserve::Reserve;
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -29,6 +32,7 @@ use strata_proto::{dispatch, types};
 
 const SESSION: &str = "session.json";
 const GENERATION: &str = "generation";
+const RESERVE: &str = "reserve";
 const ASSIGNMENT: &str = "assignment";
 const RECORD: &str = "record.json";
 
@@ -66,6 +70,17 @@ pub enum LedgerError {
     /// The controller sent something that no ledger can hold.
     #[error("a frame of assignments cannot be taken in: {0}")]
     Frame(String),
+}
+
+impl LedgerError {
+    /// A stable word for a status.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Disk { source, .. } if reserve::is_full(source) => "DiskFull",
+            _ => "Ledger",
+        }
+    }
 }
 
 fn disk(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LedgerError {
@@ -120,12 +135,14 @@ impl Ledger {
     /// [`LedgerError::Disk`].
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
         let key = secrets::NodeKey::open(state_dir)?;
-        let ledger = Self { layout: Layout { state: state_dir.to_owned() }, files: Files::default(), key };
+        let mut ledger = Self { layout: Layout { state: state_dir.to_owned() }, files: Files::default(), key };
         let dirs = [ledger.layout.ledger(), ledger.layout.templates(), ledger.layout.pods()];
         for dir in &dirs {
             ledger.files.make_dir(dir).map_err(disk("making", dir))?;
             ledger.files.sweep(dir).map_err(disk("sweeping", dir))?;
         }
+        let path = ledger.layout.ledger().join(RESERVE);
+        ledger.files.reserve = Some(Reserve::open(&path).map_err(disk("reserving room in", &path))?);
         Ok(ledger)
     }
 
@@ -244,6 +261,7 @@ impl Ledger {
         if frame.full {
             self.forget_templates(frame)?;
         }
+        self.refill();
         Ok(changed)
     }
 
@@ -355,7 +373,15 @@ impl Ledger {
     /// [`LedgerError::Disk`].
     pub fn remove_pod(&self, uid: &Uid) -> Result<(), LedgerError> {
         let dir = self.layout.pod(uid);
-        self.files.remove_dir(&dir).map_err(disk("removing", &dir))
+        self.files.remove_dir(&dir).map_err(disk("removing", &dir))?;
+        self.refill();
+        Ok(())
+    }
+
+    fn refill(&self) {
+        if let Some(reserve) = &self.files.reserve {
+            reserve.fill();
+        }
     }
 }
 

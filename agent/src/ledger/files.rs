@@ -1,5 +1,6 @@
 //! Files that are replaced atomically.
 
+use super::reserve::Reserve;
 use std::{
     fs, io,
     io::Write,
@@ -14,6 +15,8 @@ pub const ON_ITS_WAY_OUT: &str = ".gone-";
 /// What the ledger does to the disk, step by step; a test may make any step the last one.
 #[derive(Debug, Default)]
 pub struct Files {
+    /// What writes may use when the disk is full.
+    pub(super) reserve: Option<Reserve>,
     #[cfg(test)]
     pub(crate) steps_left: Option<std::sync::atomic::AtomicUsize>,
 }
@@ -35,6 +38,14 @@ impl Files {
         Ok(())
     }
 
+    /// Runs a write, with the reserve's help if the disk is full.
+    fn roomy<T>(&self, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        match &self.reserve {
+            Some(reserve) => reserve.with(write),
+            None => write(),
+        }
+    }
+
     /// Replaces `dir/name`: a reader sees the old content or the new, never a part. `durable`: it survives a power cut.
     ///
     /// # Errors
@@ -50,15 +61,17 @@ impl Files {
     /// # Errors
     /// The old content stays.
     pub fn stage(&self, dir: &Path, name: &str, content: &[u8], durable: bool) -> io::Result<()> {
-        self.step()?;
-        let mut file = fs::File::create(temporary(dir, name))?;
-        self.step()?;
-        file.write_all(content)?;
-        if durable {
+        self.roomy(|| {
             self.step()?;
-            file.sync_all()?;
-        }
-        Ok(())
+            let mut file = fs::File::create(temporary(dir, name))?;
+            self.step()?;
+            file.write_all(content)?;
+            if durable {
+                self.step()?;
+                file.sync_all()?;
+            }
+            Ok(())
+        })
     }
 
     /// The second half: the name. It is durable once the directory is synced, which one sync does for many names.
@@ -67,7 +80,7 @@ impl Files {
     /// The old content stays.
     pub fn publish(&self, dir: &Path, name: &str) -> io::Result<()> {
         self.step()?;
-        fs::rename(temporary(dir, name), dir.join(name))
+        self.roomy(|| fs::rename(temporary(dir, name), dir.join(name)))
     }
 
     /// Makes what was renamed or created in the directory durable.
@@ -85,7 +98,7 @@ impl Files {
     /// The system's.
     pub fn make_dir(&self, dir: &Path) -> io::Result<()> {
         self.step()?;
-        fs::create_dir_all(dir)
+        self.roomy(|| fs::create_dir_all(dir))
     }
 
     /// Takes a directory out of sight at once, then deletes it. One that is not there is fine.

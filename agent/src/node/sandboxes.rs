@@ -33,7 +33,7 @@ impl Sandboxes for Node {
         let pod_name = pod.name.name.as_str();
         let timed = Step::begin(pod_name, "sandbox: directory and cgroup");
         let joins = blocking(move || {
-            make_dirs(&dir).map_err(|e| Trouble::new("CreateError", format!("making {}: {e}", dir.display())))?;
+            make_dirs(&dir).map_err(|e| no_directory(&dir, &e))?;
             let group = PodCgroup::create(&cgroups, uid.as_str()).and_then(|p| p.shim()).and_then(|s| s.join_fds());
             group.map_err(create_error)
         })
@@ -248,6 +248,12 @@ fn is_gone(e: &Error) -> bool {
 
 fn create_error(e: Error) -> Trouble {
     Trouble::new("CreateError", e.to_string())
+}
+
+fn no_directory(dir: &Path, e: &io::Error) -> Trouble {
+    let full = matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    let (reason, hint) = if full { ("DiskFull", "; free space on the node's disk") } else { ("CreateError", "") };
+    Trouble::new(reason, format!("making {}: {e}{hint}", dir.display()))
 }
 
 /// Only root may look into a pod's directory: its socket commands the pod.

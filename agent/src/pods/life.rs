@@ -92,7 +92,7 @@ impl<W: World> Life<W> {
 
     pub(super) async fn run(mut self) {
         while let Err(e) = self.hear() {
-            self.stumble("Ledger", e.to_string()).await;
+            self.stumble(e.reason(), e.to_string()).await;
         }
         self.begin().await;
         self.observed.look(&self.assigned, self.shared.world.now_ms());
@@ -103,7 +103,7 @@ impl<W: World> Life<W> {
         }
         loop {
             if let Err(e) = self.hear() {
-                self.stumble("Ledger", e.to_string()).await;
+                self.stumble(e.reason(), e.to_string()).await;
                 continue;
             }
             self.drain_events().await;
@@ -336,7 +336,7 @@ impl<W: World> Life<W> {
         self.observed.record(&self.assigned, fact, self.shared.world.now_ms());
         self.save(true).await.map_err(|e| {
             self.observed = before;
-            Trouble::new("Ledger", e.to_string())
+            Trouble::new(e.reason(), e.to_string())
         })
     }
 

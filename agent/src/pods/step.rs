@@ -133,7 +133,7 @@ impl<W: World> Life<W> {
         let removed = tokio::task::spawn_blocking(move || shared.ledger.remove_pod(&uid)).await;
         removed
             .map_err(|e| Trouble::new("Ledger", e.to_string()))?
-            .map_err(|e| Trouble::new("Ledger", e.to_string()))?;
+            .map_err(|e| Trouble::new(e.reason(), e.to_string()))?;
         self.slot = None;
         self.note(Fact::PodRemoved).await;
         Ok(())

@@ -2,6 +2,7 @@
 //! Needs root, busybox (static) and iproute2, and the programs that deploy/build makes.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[allow(dead_code)] // trouble.rs uses the rest
 #[path = "agent/lab.rs"]
 mod lab;
 

@@ -8,6 +8,7 @@ mod fixture;
 mod full_disk;
 #[path = "image/hostile.rs"]
 mod hostile;
+#[allow(dead_code)] // trouble.rs uses the rest
 #[path = "image/http.rs"]
 mod http;
 #[path = "image/import.rs"]

@@ -61,6 +61,8 @@ pub struct Session {
     pub hello: Hello,
     up: Streaming<AgentMessage>,
     down: mpsc::Sender<Result<ControllerMessage, Status>>,
+    /// The last report of each pod that was not gone.
+    last: std::collections::BTreeMap<String, PodReport>,
 }
 
 struct Service(mpsc::Sender<Session>);
@@ -77,7 +79,7 @@ impl Dispatch for Service {
             return Err(Status::invalid_argument("Hello comes first"));
         };
         let (down, stream) = mpsc::channel(16);
-        self.0.send(Session { hello, up, down }).await.ok();
+        self.0.send(Session { hello, up, down, last: Default::default() }).await.ok();
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 }
@@ -124,7 +126,7 @@ impl Controller {
             subnet: "10.97.16.0/20".into(),
             cluster_cidr: "10.64.0.0/10".into(),
             heartbeat_ms: 1000,
-            lease_ms: 30_000,
+            lease_ms: 120_000,
             node_index: 1,
             ..Welcome::default()
         };
@@ -162,6 +164,7 @@ impl Session {
         let found = timeout(PATIENCE, async {
             while let Some(message) = self.up.next().await {
                 if let Some(Up::Status(batch)) = message.unwrap().message {
+                    self.last.extend(batch.pods.iter().map(|p| (p.uid.clone(), p.clone())));
                     for report in batch.pods.into_iter().filter(|p| p.uid == uid) {
                         if look(&report) {
                             return report;
@@ -178,12 +181,40 @@ impl Session {
         }
     }
 
+    /// Waits until the last report of each of these pods is one that `look` agrees with; gives them in the order of `uids`.
+    pub async fn report_all(&mut self, uids: &[&str], what: &str, look: impl Fn(&PodReport) -> bool) -> Vec<PodReport> {
+        let mut found: Vec<Option<PodReport>> = vec![None; uids.len()];
+        let told = timeout(PATIENCE, async {
+            loop {
+                for (place, uid) in found.iter_mut().zip(uids).filter(|(place, _)| place.is_none()) {
+                    *place = self.last.get(*uid).filter(|p| look(p)).cloned();
+                }
+                if found.iter().all(Option::is_some) {
+                    return;
+                }
+                let Some(message) = self.up.next().await else { panic!("the stream ended: {what}") };
+                if let Some(Up::Status(batch)) = message.unwrap().message {
+                    self.last.extend(batch.pods.into_iter().map(|p| (p.uid.clone(), p)));
+                }
+            }
+        });
+        assert!(told.await.is_ok(), "not seen in time: {what}; {found:#?}");
+        found.into_iter().flatten().collect()
+    }
+
+    /// Waits until each of these runs.
+    pub async fn all_running(&mut self, uids: &[&str]) -> Vec<types::PodStatus> {
+        let ready = |p: &PodReport| p.status.as_ref().is_some_and(|s| s.ready);
+        self.report_all(uids, "Running", ready).await.into_iter().filter_map(|p| p.status).collect()
+    }
+
     /// Waits until the agent has said of each of these that nothing of it is left.
     pub async fn all_gone(&mut self, uids: &[&str]) {
         let mut left: std::collections::BTreeSet<&str> = uids.iter().copied().collect();
         let told = timeout(PATIENCE, async {
             while let Some(message) = self.up.next().await {
                 if let Some(Up::Status(batch)) = message.unwrap().message {
+                    self.last.extend(batch.pods.iter().map(|p| (p.uid.clone(), p.clone())));
                     for report in batch.pods.iter().filter(|p| p.gone) {
                         left.remove(report.uid.as_str());
                     }
@@ -215,9 +246,14 @@ impl Drop for Agent {
 
 impl Agent {
     pub fn start(dir: &Path, controller: &Controller, cgroup_parent: &str) -> Self {
+        Self::start_with(dir, controller, cgroup_parent, "")
+    }
+
+    /// With further lines in its settings.
+    pub fn start_with(dir: &Path, controller: &Controller, cgroup_parent: &str, settings: &str) -> Self {
         let config = dir.join("agent.toml");
         let text = format!(
-            "node = {NODE:?}\ncontroller = {:?}\ntoken = {:?}\nstate_dir = {:?}\nlisten = \"127.0.0.1:0\"\nshim = {:?}\ncgroup_parent = {cgroup_parent:?}\nid_start = 268435456\n",
+            "node = {NODE:?}\ncontroller = {:?}\ntoken = {:?}\nstate_dir = {:?}\nlisten = \"127.0.0.1:0\"\nshim = {:?}\ncgroup_parent = {cgroup_parent:?}\nid_start = 268435456\n{settings}\n",
             controller.address,
             controller.token.to_string(),
             dir.join("state"),
@@ -238,6 +274,10 @@ impl Agent {
         )
     }
 
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     pub fn kill(mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();
@@ -251,17 +291,10 @@ impl Agent {
     }
 }
 
-/// A docker archive with one layer: busybox and what it needs.
-pub fn archive(name: &str) -> Vec<u8> {
+/// The tar of a layer: busybox and what it needs.
+pub fn busybox_layer() -> Vec<u8> {
     let busybox = std::fs::read("/usr/bin/busybox").expect("busybox (Debian: busybox-static) is needed");
     let mut layer = tar::Builder::new(Vec::new());
-    let entry = |kind, mode, size: usize| {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_size(size as u64);
-        header
-    };
     for dir in ["bin/", "etc/", "tmp/", "proc/", "sys/", "dev/"] {
         layer.append_data(&mut entry(tar::EntryType::Directory, 0o755, 0), dir, &[][..]).unwrap();
     }
@@ -269,7 +302,20 @@ pub fn archive(name: &str) -> Vec<u8> {
     for applet in ["sh", "cat", "sleep", "echo", "id", "tail", "head", "dd", "stty"] {
         layer.append_link(&mut entry(tar::EntryType::Symlink, 0o777, 0), format!("bin/{applet}"), "busybox").unwrap();
     }
-    let layer = layer.into_inner().unwrap();
+    layer.into_inner().unwrap()
+}
+
+fn entry(kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(size as u64);
+    header
+}
+
+/// A docker archive with one layer, [`busybox_layer`].
+pub fn archive(name: &str) -> Vec<u8> {
+    let layer = busybox_layer();
     use sha2::Digest as _;
     let diff_id = format!("sha256:{}", hex::encode(sha2::Sha256::digest(&layer)));
     let config = serde_json::json!({

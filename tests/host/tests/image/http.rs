@@ -3,12 +3,15 @@
 use crate::fixture::Image;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use strata_image::{Registry, RegistrySettings};
 use strata_model::ImageName;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
@@ -38,6 +41,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Closes the connection after so many bytes of the body.
     pub cut: Option<usize>,
+    /// Sends no more after so many bytes of the body, and waits until the client has gone.
+    pub stall: Option<usize>,
     /// Leaves the length out: the body ends with the connection.
     pub endless: bool,
 }
@@ -50,6 +55,10 @@ impl Answer {
         self.headers.push((name.into(), value.into()));
         self
     }
+    pub fn stall(mut self, after: usize) -> Self {
+        self.stall = Some(after);
+        self
+    }
     pub fn cut(mut self, after: usize) -> Self {
         self.cut = Some(after);
         self
@@ -60,6 +69,8 @@ pub struct Server {
     /// `127.0.0.1:PORT`
     pub address: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// Clients that have left answers which stalled.
+    pub left: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -75,13 +86,15 @@ impl Server {
         let address = listener.local_addr().unwrap().to_string();
         let (answer, asked) = (Arc::new(answer), Arc::new(Mutex::new(Vec::new())));
         let log = asked.clone();
+        let gone = Arc::new(AtomicUsize::new(0));
+        let left = gone.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (answer, log) = (answer.clone(), log.clone());
-                tokio::spawn(async move { converse(stream, &*answer, &log).await });
+                let (answer, log, gone) = (answer.clone(), log.clone(), gone.clone());
+                tokio::spawn(async move { converse(stream, &*answer, &log, &gone).await });
             }
         });
-        Self { address, asked, task }
+        Self { address, asked, left, task }
     }
 
     /// A registry with one image under any name and tag.
@@ -126,7 +139,12 @@ pub fn serve(image: &Image, asked: &Asked) -> Answer {
     }
 }
 
-async fn converse(stream: TcpStream, answer: &(dyn Fn(&Asked) -> Answer + Send + Sync), log: &Mutex<Vec<Asked>>) {
+async fn converse(
+    stream: TcpStream,
+    answer: &(dyn Fn(&Asked) -> Answer + Send + Sync),
+    log: &Mutex<Vec<Asked>>,
+    gone: &AtomicUsize,
+) {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     if stream.read_line(&mut line).await.is_err() || line.is_empty() {
@@ -154,10 +172,15 @@ async fn converse(stream: TcpStream, answer: &(dyn Fn(&Asked) -> Answer + Send +
         head += &format!("{name}: {value}\r\n");
     }
     head += "\r\n";
-    let body = &answer.body[..answer.cut.unwrap_or(answer.body.len())];
+    let body = &answer.body[..answer.cut.or(answer.stall).unwrap_or(answer.body.len())];
     // The client may have gone: that is its business.
     if stream.get_mut().write_all(head.as_bytes()).await.is_ok() {
         stream.get_mut().write_all(body).await.ok();
+        if answer.stall.is_some() {
+            // Its end of the connection, however it comes.
+            stream.get_mut().read_u8().await.ok();
+            gone.fetch_add(1, Ordering::SeqCst);
+        }
         stream.get_mut().shutdown().await.ok();
     }
 }
