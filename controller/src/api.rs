@@ -24,6 +24,7 @@ mod storage;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod undo;
 mod validate;
 mod view;
 mod volumes;

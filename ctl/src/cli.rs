@@ -5,7 +5,7 @@ use crate::{
     session::{Global, Session},
     verb::{
         apply, attach, build, commit, completion, cp, delete, describe, diff, events, exec, get, image, kill, logs,
-        node, port_forward, restart, run, scale, start, stop, system, token, top, version, wait,
+        node, port_forward, restart, rollout, run, scale, start, stop, system, token, top, version, wait,
     },
 };
 use clap::{Parser, Subcommand};
@@ -31,17 +31,18 @@ pub enum Verb {
     Get(get::Args),
     Describe(describe::Args),
     Delete(delete::Args),
+    Diff(diff::Args),
     Logs(logs::Args),
     Exec(exec::Args),
     PortForward(port_forward::Args),
     Attach(attach::Args),
     Cp(cp::Args),
-    Diff(diff::Args),
     Commit(commit::Args),
     Top(top::Args),
     Run(run::Args),
     Build(build::Args),
     Scale(scale::Args),
+    Rollout(rollout::Args),
     Stop(stop::Args),
     Start(start::Args),
     Restart(restart::Args),
@@ -78,6 +79,7 @@ impl Cli {
             Verb::Version(args) => version::perform(&args, &global).await.map(|()| 0),
             Verb::Apply(args) => apply::perform(&args, &global).await.map(|()| 0),
             Verb::Delete(args) => delete::perform(&args, &global).await.map(|()| 0),
+            Verb::Diff(args) => diff::perform(&args, &global).await,
             verb => {
                 verb.check()?;
                 let session = Session::open(&global).await?;
@@ -114,10 +116,10 @@ impl Verb {
             Self::Build(args) => build::perform(&args, session).await,
             Self::PortForward(args) => port_forward::perform(&args, session).await,
             Self::Scale(args) => scale::perform(&args, session).await,
+            Self::Rollout(args) => rollout::perform(&args, session).await,
             Self::Cp(args) => cp::perform(&args, session).await,
             Self::Commit(args) => commit::perform(&args, session).await,
             Self::Top(args) => top::perform(&args, session).await,
-            Self::Diff(args) => diff::perform(&args, session).await,
             Self::Stop(args) => stop::perform(&args, session).await,
             Self::Start(args) => start::perform(&args, session).await,
             Self::Restart(args) => restart::perform(&args, session).await,
@@ -132,7 +134,7 @@ impl Verb {
             Self::Exec(args) => return exec::perform(&args, session).await,
             Self::Run(args) => return run::perform(args, session).await,
             // Done before a session was opened.
-            Self::Apply(_) | Self::Delete(_) | Self::Completion(_) | Self::Version(_) => Ok(()),
+            Self::Apply(_) | Self::Delete(_) | Self::Diff(_) | Self::Completion(_) | Self::Version(_) => Ok(()),
         }
         .map(|()| 0)
     }

@@ -2,7 +2,12 @@
 
 use crate::exit::Failure;
 use serde_json::Value;
-use strata_proto::types::{Object, WorkloadStatus, node_status, object, pod_status::Phase};
+use strata_proto::types::{
+    Object, WorkloadStatus, node_status, object, pod_status::Phase, workload_spec::Mode, workload_status::Rollout,
+};
+
+/// The status reason of a job that has succeeded.
+const JOB_COMPLETE: &str = "Complete";
 
 /// What one waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +33,10 @@ impl Condition {
     pub fn parse(text: &str) -> Result<Self, Failure> {
         match text.to_lowercase().as_str() {
             "delete" | "deleted" => return Ok(Self::Deleted),
-            "ready" | "available" | "condition=ready" | "condition=available" => return Ok(Self::Ready),
+            // Of a job: that it is complete.
+            "ready" | "available" | "complete" | "condition=ready" | "condition=available" | "condition=complete" => {
+                return Ok(Self::Ready);
+            }
             _ => {}
         }
         let text = text.strip_prefix("jsonpath=").unwrap_or(text);
@@ -95,7 +103,12 @@ pub fn is_ready(object: &Object) -> bool {
     let generation = object.meta.as_ref().map_or(0, |meta| meta.generation);
     match &object.kind {
         Some(object::Kind::Workload(workload)) => {
-            workload.status.as_ref().is_some_and(|status| workload_is_ready(status, generation))
+            let mode = workload.spec.as_ref().map_or(Mode::Replicated, |spec| spec.mode());
+            workload.status.as_ref().is_some_and(|status| match mode {
+                Mode::Job => status.finished.is_some() && status.reason == JOB_COMPLETE,
+                Mode::Cron => status.observed_generation >= generation,
+                Mode::Replicated | Mode::Global => workload_is_ready(status, generation),
+            })
         }
         Some(object::Kind::Pod(pod)) => {
             pod.status.as_ref().is_some_and(|status| status.ready || status.phase() == Phase::Exited)
@@ -111,15 +124,30 @@ pub fn is_ready(object: &Object) -> bool {
 /// Whether every wanted pod is there, ready and of the newest revision, no other is left, and all that speaks of this generation.
 pub fn workload_is_ready(status: &WorkloadStatus, generation: u64) -> bool {
     status.observed_generation >= generation
+        && !rollout_has_failed(status, generation)
+        && (status.rollout() == Rollout::Complete || status.history.len() < 2)
         && status.ready == status.desired
         && status.updated == status.desired
         && status.replicas == status.desired
 }
 
-/// Whether an object can never become ready: a pod that failed for good.
+/// Whether this generation's rollout has failed, and perhaps was taken back.
+pub fn rollout_has_failed(status: &WorkloadStatus, generation: u64) -> bool {
+    matches!(status.rollout(), Rollout::Failed | Rollout::Reverted) && status.failed_generation >= generation
+}
+
+/// Whether an object can never become ready, or not as it is: a pod or job that failed for good, a rollout that failed.
 pub fn has_failed(object: &Object) -> bool {
-    matches!(&object.kind, Some(object::Kind::Pod(pod))
-        if pod.status.as_ref().is_some_and(|status| matches!(status.phase(), Phase::Failed | Phase::Lost)))
+    let generation = object.meta.as_ref().map_or(0, |meta| meta.generation);
+    match &object.kind {
+        Some(object::Kind::Pod(pod)) => {
+            pod.status.as_ref().is_some_and(|status| matches!(status.phase(), Phase::Failed | Phase::Lost))
+        }
+        Some(object::Kind::Workload(workload)) => workload.status.as_ref().is_some_and(|status| {
+            rollout_has_failed(status, generation) || (status.finished.is_some() && status.reason != JOB_COMPLETE)
+        }),
+        _ => false,
+    }
 }
 
 /// Why an object is not ready, in one line; "" when it does not say.
@@ -204,6 +232,8 @@ mod tests {
         assert!(!is_ready_with(|s| s.ready = 2));
         assert!(!is_ready_with(|s| s.updated = 2));
         assert!(!is_ready_with(|s| s.replicas = 4));
+        assert!(!is_ready_with(|s| (s.rollout, s.failed_generation) = (Rollout::Reverted.into(), 2)));
+        assert!(is_ready_with(|s| s.failed_generation = 1));
         assert!(
             is_ready(&pod(Phase::Exited, 0)) && !is_ready(&pod(Phase::Failed, 0)) && has_failed(&pod(Phase::Failed, 0))
         );

@@ -29,6 +29,13 @@ pub async fn wait_ready(session: &Session, applied: &[Object], timeout: Duration
     Ok(())
 }
 
+/// Waits until the rollout of a workload is complete; answers the workload as it is then.
+pub async fn wait_complete(session: &Session, workload: &Object, timeout: Duration) -> Result<Object, Failure> {
+    wait_one(session, workload, Instant::now() + timeout, timeout).await?;
+    let (namespace, name) = key_of(workload);
+    Ok(session.client.get(Kind::Workload, &namespace, &name).await?)
+}
+
 async fn wait_one(session: &Session, applied: &Object, deadline: Instant, timeout: Duration) -> Result<(), Failure> {
     let kind = applied.kind_of();
     let key = key_of(applied);

@@ -18,6 +18,7 @@ pub mod logs;
 pub mod node;
 pub mod port_forward;
 pub mod restart;
+pub mod rollout;
 pub mod run;
 pub mod scale;
 pub mod start;

@@ -18,7 +18,7 @@ pub(crate) fn plan(input: &Input<'_>, view: &View<'_>, plan: &mut Plan) {
     let mut by_node: BTreeMap<&str, OnNode<'_>> = BTreeMap::new();
     for pod in &view.live {
         let on = by_node.entry(pod.node.as_str()).or_default();
-        if view.is_new(pod) { on.new.push(pod) } else { on.old.push(pod) }
+        if view.is_new(pod) || view.is_frozen() { on.new.push(pod) } else { on.old.push(pod) }
     }
     for pod in &view.finished {
         by_node.entry(pod.node.as_str()).or_default().finished = true;
@@ -49,21 +49,25 @@ pub(crate) fn plan(input: &Input<'_>, view: &View<'_>, plan: &mut Plan) {
             (None, false, true) => {
                 let ended = view.ended.iter().find(|p| p.node == node.name && !input.replaced.contains(&p.uid));
                 match (wait, ended) {
-                    (Some(at), Some(pod)) if pod.phase != strata_model::Phase::Lost => plan.wake = Some(at),
-                    _ => plan.create(Some(node.name.clone()), ended.map(|p| p.uid.clone())),
+                    (Some(at), Some(pod)) if pod.phase != strata_model::Phase::Lost => plan.wake(at),
+                    _ => plan.create(
+                        Some(node.name.clone()),
+                        ended.map(|p| p.uid.clone()),
+                        view.revision_to_make().clone(),
+                    ),
                 }
             }
             (None, false, false) => {
-                let serves = on.old.iter().any(|p| view.is_available(p));
+                let serves = on.old.iter().any(|p| view.is_ready(p));
                 if !serves || unavailable < update.max_unavailable as usize {
                     // Its place becomes free; the next plan makes the new one.
                     unavailable += usize::from(serves);
                     on.old.iter().for_each(|p| plan.remove(p));
                 } else if surging < update.max_surge as usize {
                     surging += 1;
-                    plan.create(Some(node.name.clone()), None);
+                    plan.create(Some(node.name.clone()), None, view.revision_to_make().clone());
                     // Of several old revisions the one that serves is enough.
-                    on.old.iter().filter(|p| !view.is_available(p)).for_each(|p| plan.remove(p));
+                    on.old.iter().filter(|p| !view.is_ready(p)).for_each(|p| plan.remove(p));
                 }
             }
             (Some(new), _, false) if view.is_available(new) => on.old.iter().for_each(|p| plan.remove(p)),

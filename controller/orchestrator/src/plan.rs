@@ -1,8 +1,8 @@
 //! What is planned with, what is planned, and what all modes have in common.
 
-use crate::{global, replicated, view::View};
+use crate::{Advance, JobCounts, global, job, ordered, replicated, rollout::advance, view::View};
 use alloc::{collections::BTreeSet, vec::Vec};
-use strata_model::{Millis, Mode, Node, NodeName, Pod, Uid, Workload, limits::ENDED_PODS_KEPT};
+use strata_model::{Millis, Mode, Node, NodeName, Pod, RevisionName, Uid, Workload, limits::ENDED_PODS_KEPT};
 
 /// Pods created by one plan: bounds the commit. The rest comes with the next one, see [`Plan::more`].
 pub const CREATES_MAX: usize = 500;
@@ -28,7 +28,7 @@ pub struct Input<'a> {
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// A new pod of the workload's revision.
+    /// A new pod.
     Create {
         /// Its number; its name is `<workload>-<ordinal>`.
         ordinal: u64,
@@ -36,6 +36,8 @@ pub enum Action {
         node: Option<NodeName>,
         /// The pod it replaces.
         predecessor: Option<Uid>,
+        /// Its template.
+        revision: RevisionName,
     },
     /// Stop the pod and remove it with everything it owns.
     Remove {
@@ -55,6 +57,8 @@ pub struct Counts {
     pub ready: u32,
     /// Of these, of the newest revision.
     pub updated: u32,
+    /// Of the ready ones, those that were so long enough.
+    pub available: u32,
 }
 
 /// What to do about one workload.
@@ -72,17 +76,32 @@ pub struct Plan {
     pub more: bool,
     /// The workload is being deleted and nothing of it is left.
     pub gone: bool,
+    /// What becomes of the rollout; `None` where there are none.
+    pub rollout: Option<Advance>,
+    /// How a job stands.
+    pub job: Option<JobCounts>,
 }
 
 impl Plan {
+    /// Looks again at this time at the latest.
+    pub(crate) fn wake(&mut self, at: Millis) {
+        self.wake = Some(self.wake.map_or(at, |w| w.min(at)));
+    }
+
+    /// Adds the pod of a slot.
+    pub(crate) fn create_slot(&mut self, ordinal: u64, revision: RevisionName) {
+        self.actions.push(Action::Create { ordinal, node: None, predecessor: None, revision });
+        self.next_ordinal = self.next_ordinal.max(ordinal + 1);
+    }
+
     /// Adds a pod, unless the plan is full.
-    pub(crate) fn create(&mut self, node: Option<NodeName>, predecessor: Option<Uid>) {
+    pub(crate) fn create(&mut self, node: Option<NodeName>, predecessor: Option<Uid>, revision: RevisionName) {
         let created = self.actions.iter().filter(|a| matches!(a, Action::Create { .. })).count();
         if created >= CREATES_MAX {
             self.more = true;
             return;
         }
-        self.actions.push(Action::Create { ordinal: self.next_ordinal, node, predecessor });
+        self.actions.push(Action::Create { ordinal: self.next_ordinal, node, predecessor, revision });
         self.next_ordinal += 1;
     }
 
@@ -104,9 +123,30 @@ pub fn plan(input: Input<'_>) -> Plan {
         plan.gone = input.pods.is_empty();
         return plan;
     }
+    if !matches!(workload.mode, Mode::Job(_) | Mode::Cron) {
+        let advance = advance(&input, &view);
+        advance.wake.into_iter().for_each(|at| plan.wake(at));
+        view.next_available_at().into_iter().for_each(|at| plan.wake(at));
+        let turns = advance.revert.is_some();
+        plan.rollout = Some(advance);
+        if turns {
+            // With the old revision the plan is another one.
+            plan.more = true;
+            return plan;
+        }
+    }
     match workload.mode {
         Mode::Replicated(replicas) => replicated::plan(&input, &view, replicas, &mut plan),
         Mode::Global => global::plan(&input, &view, &mut plan),
+        Mode::Ordered(replicas) => {
+            ordered::plan(&input, &view, replicas, &mut plan);
+            return plan;
+        }
+        Mode::Job(policy) => {
+            job::plan(&input, &view, policy, &mut plan);
+            return plan;
+        }
+        Mode::Cron => return plan,
     }
     forget_ended(&input, &view, &mut plan);
     plan

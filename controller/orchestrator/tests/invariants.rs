@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use std::collections::BTreeSet;
 use strata_model::{
     Desired, Labels, Mode, Node, NodeName, NodePhase, ObjectName, Phase, Pod, PodTemplate, Resources, RevisionName,
-    Uid, UpdatePolicy, Workload,
+    RolloutState, Uid, UpdatePolicy, Workload,
 };
 use strata_orchestrator::{Action, Input, plan};
 
@@ -49,6 +49,7 @@ impl World {
             labels: Labels::new(),
             phase: NodePhase::Ready,
             unschedulable: false,
+            draining: false,
             capacity: Resources::default(),
             layers: vec![],
             subnet: "10.64.0.0/20".parse().unwrap(),
@@ -64,6 +65,17 @@ impl World {
             next_ordinal: 0,
             deleting: false,
             created: 0,
+            rollout: RolloutState::default(),
+            paused: false,
+            stopped: false,
+            observed_generation: 1,
+            waits_for_images: false,
+            message: String::new(),
+            cause: String::new(),
+            cron: None,
+            last_scheduled: 0,
+            finished: None,
+            volume_templates: vec![],
         };
         Self { workload, pods: vec![], nodes: (0..3).map(node).collect(), replaced: BTreeSet::new(), now: 0 }
     }
@@ -89,7 +101,7 @@ impl World {
         let mut taken = 0;
         for action in &plan.actions {
             match action {
-                Action::Create { ordinal, node, predecessor } => {
+                Action::Create { ordinal, node, predecessor, .. } => {
                     prop_assert!(self.pods.iter().all(|p| p.ordinal != *ordinal), "ordinals are never used twice");
                     if let Some(p) = predecessor {
                         prop_assert!(self.replaced.insert(p.clone()), "a pod has one successor");
@@ -106,6 +118,10 @@ impl World {
                         desired: Desired::Run,
                         phase: Phase::Assigned,
                         ready: false,
+                        ready_since: 0,
+                        restarts: 0,
+                        reason: String::new(),
+                        message: String::new(),
                         created: self.now,
                     });
                 }
@@ -197,7 +213,7 @@ fn check(mode: Mode, update: UpdatePolicy, events: &[Event]) -> Result<(), TestC
     let live: Vec<&Pod> = world.pods.iter().filter(|p| !p.phase.is_ended()).collect();
     let wanted = match world.workload.mode {
         Mode::Replicated(n) => n as usize,
-        Mode::Global => 3,
+        _ => 3,
     };
     prop_assert_eq!(live.len(), wanted);
     prop_assert!(live.iter().all(|p| p.template == world.workload.revision && p.phase == Phase::Running));
@@ -211,7 +227,7 @@ proptest! {
         n in 0u32..6, surge in 0u32..3, unavailable in 0u32..3, events in prop::collection::vec(event(), 0..60),
     ) {
         let max_unavailable = if surge == 0 { unavailable.max(1) } else { unavailable };
-        check(Mode::Replicated(n), UpdatePolicy { max_surge: surge, max_unavailable }, &events)?;
+        check(Mode::Replicated(n), UpdatePolicy { max_surge: surge, max_unavailable, ..UpdatePolicy::default() }, &events)?;
     }
 
     #[test]
@@ -219,6 +235,6 @@ proptest! {
         surge in 0u32..2, unavailable in 0u32..2, events in prop::collection::vec(event(), 0..60),
     ) {
         let max_unavailable = if surge == 0 { 1 } else { unavailable };
-        check(Mode::Global, UpdatePolicy { max_surge: surge, max_unavailable }, &events)?;
+        check(Mode::Global, UpdatePolicy { max_surge: surge, max_unavailable, ..UpdatePolicy::default() }, &events)?;
     }
 }

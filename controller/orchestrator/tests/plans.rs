@@ -1,13 +1,22 @@
 //! What is done about a workload: tables of cases in a small notation.
 //!
 //! A pod is `ORDINAL REVISION NODE STATE`, for instance `3b@n1:run`; states: pend, start, run (ready), exit, fail, lost; a `!` behind it: being
-//! removed, a `~`: stopped on request. A node is `NAME` with a suffix `?` (Unknown), `x` (Lost), `-` (closed), `/KEY=VALUE`.
+//! removed, a `~`: stopped on request. A node is `NAME` with a suffix `?` (Unknown), `x` (Lost), `-` (closed), `*` (drained), `/KEY=VALUE`.
 #![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "plans/drains.rs"]
+mod drains;
+#[path = "plans/jobs.rs"]
+mod jobs;
+#[path = "plans/ordered.rs"]
+mod ordered;
+#[path = "plans/rollouts.rs"]
+mod rollouts;
 
 use std::collections::BTreeSet;
 use strata_model::{
     Desired, Labels, Mode, Node, NodeName, NodePhase, ObjectName, Phase, Pod, PodTemplate, Resources, RestartPolicy,
-    RevisionName, Uid, UpdatePolicy, Workload,
+    Revision, RevisionName, RolloutState, Uid, UpdatePolicy, Workload,
 };
 use strata_orchestrator::{Action, Input, Plan, plan};
 
@@ -41,6 +50,10 @@ fn pod(text: &str) -> Pod {
         desired,
         phase,
         ready: phase == Phase::Running,
+        ready_since: 0,
+        restarts: 0,
+        reason: String::new(),
+        message: String::new(),
         created: 0,
     }
 }
@@ -52,14 +65,15 @@ fn node(text: &str) -> Node {
         labels.insert(k.into(), v.into());
     }
     Node {
-        name: NodeName::from_trusted(text.trim_end_matches(['?', 'x', '-'])),
+        name: NodeName::from_trusted(text.trim_end_matches(['?', 'x', '-', '*'])),
         labels,
         phase: match text.chars().last() {
             Some('?') => NodePhase::Unknown,
             Some('x') => NodePhase::Lost,
             _ => NodePhase::Ready,
         },
-        unschedulable: text.ends_with('-'),
+        unschedulable: text.ends_with(['-', '*']),
+        draining: text.ends_with('*'),
         capacity: Resources::default(),
         layers: vec![],
         subnet: "10.64.0.0/20".parse().unwrap(),
@@ -78,7 +92,31 @@ fn workload(mode: Mode, revision: &str) -> Workload {
         next_ordinal: 0,
         deleting: false,
         created: 0,
+        rollout: was_complete(revision),
+        paused: false,
+        stopped: false,
+        observed_generation: 1,
+        waits_for_images: false,
+        message: String::new(),
+        cause: String::new(),
+        cron: None,
+        last_scheduled: 0,
+        finished: None,
+        volume_templates: vec![],
     }
+}
+
+/// A revision whose rollout is long done.
+fn was_complete(revision: &str) -> RolloutState {
+    let record = Revision {
+        number: 1,
+        name: RevisionName::from_trusted(revision),
+        created: 0,
+        cause: String::new(),
+        complete: true,
+    };
+    let history = if revision.is_empty() { vec![] } else { vec![record] };
+    RolloutState { history, ..RolloutState::default() }
 }
 
 fn run(workload: &Workload, pods: &str, nodes: &str, now: u64) -> Plan {
@@ -93,7 +131,7 @@ fn text(plan: &Plan) -> String {
         .actions
         .iter()
         .map(|a| match a {
-            Action::Create { ordinal, node, predecessor } => {
+            Action::Create { ordinal, node, predecessor, .. } => {
                 let node = node.as_ref().map(|n| format!("@{n}")).unwrap_or_default();
                 let predecessor = predecessor.as_ref().map(|p| format!("<{}", &p.as_str()[1..])).unwrap_or_default();
                 format!("+{ordinal}{node}{predecessor}")
@@ -180,7 +218,7 @@ fn a_rollout_goes_step_by_step_and_waits_for_ready() {
     check(&w, "0a@n1:run! 1a@n1:run 2b@n1:run 3b@n1:start", "n1", "");
     check(&w, "1a@n1:run 2b@n1:run 3b@n1:run", "n1", "-1");
     let mut in_place = w.clone();
-    in_place.update = UpdatePolicy { max_surge: 0, max_unavailable: 1 };
+    in_place.update = UpdatePolicy { max_surge: 0, max_unavailable: 1, ..UpdatePolicy::default() };
     check(&in_place, "0a@n1:run 1a@n1:run", "n1", "-0 +2");
     check(&in_place, "1a@n1:run 2b@n1:start", "n1", "");
     check(&in_place, "1a@n1:run 2b@n1:run", "n1", "-1 +3");
@@ -206,7 +244,7 @@ fn a_global_rollout_replaces_node_by_node() {
     check(&w, "0a@n1:run 1a@n2:run", "n1 n2", "+2@n1");
     check(&w, "0a@n1:run 1a@n2:run 2b@n1:start", "n1 n2", "");
     check(&w, "0a@n1:run 1a@n2:run 2b@n1:run", "n1 n2", "-0");
-    w.update = UpdatePolicy { max_surge: 0, max_unavailable: 1 };
+    w.update = UpdatePolicy { max_surge: 0, max_unavailable: 1, ..UpdatePolicy::default() };
     check(&w, "0a@n1:run 1a@n2:run", "n1 n2", "-0");
     check(&w, "1a@n2:run", "n1 n2", "+2@n1");
 }

@@ -12,6 +12,7 @@ fn node(name: &str, cpu_millis: u64) -> Node {
         labels: Labels::new(),
         phase: NodePhase::Ready,
         unschedulable: false,
+        draining: false,
         capacity: Resources { cpu_millis, memory_bytes: 1 << 30, pids: 0 },
         layers: vec![],
         subnet: "10.64.16.0/20".parse().unwrap(),

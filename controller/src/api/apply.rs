@@ -97,6 +97,7 @@ pub(super) fn decide_apply(
             generation: 1,
             revision: 0,
             deleted: None,
+            owner: String::new(),
             ..marks::noted(meta)
         };
         return Ok((Object { meta: Some(meta), kind: Some(kind) }, Outcome::Created));
@@ -172,6 +173,7 @@ fn changed_kind(wanted: &Object, present: &Object) -> Result<object::Kind, Refus
     match (wanted.kind.clone(), present.kind.clone()) {
         (Some(object::Kind::Workload(new)), Some(object::Kind::Workload(mut old))) => {
             let replicas = old.spec.as_ref().and_then(|s| s.replicas);
+            same_mode(new.spec.as_ref(), old.spec.as_ref())?;
             old.spec = new.spec.map(|s| default_workload(s, replicas));
             Ok(object::Kind::Workload(old))
         }
@@ -213,6 +215,25 @@ fn changed_kind(wanted: &Object, present: &Object) -> Result<object::Kind, Refus
         }
         _ => Err(Refusal::invalid("kind: cannot be applied")),
     }
+}
+
+/// What a workload is stays; and what a job runs.
+fn same_mode(new: Option<&WorkloadSpec>, old: Option<&WorkloadSpec>) -> Result<(), Refusal> {
+    let (Some(new), Some(old)) = (new, old) else { return Ok(()) };
+    let immutable = |field: &str, why: &str| {
+        Refusal::precondition("Immutable", format!("spec.{field}: {why}; delete the workload and apply it again"))
+    };
+    if new.mode != old.mode {
+        let (now, then) = (old.mode().as_str_name(), new.mode().as_str_name());
+        return Err(immutable("mode", &format!("it is {now} and cannot become {then}")));
+    }
+    if new.ordered != old.ordered {
+        return Err(immutable("ordered", "its pods are named the one way or the other"));
+    }
+    if new.mode() == Mode::Job && new.template != old.template {
+        return Err(immutable("template", "a job runs what it was made with"));
+    }
+    Ok(())
 }
 
 /// Of a pod only what is desired can be changed. Fields that are left out stay.

@@ -1,6 +1,6 @@
 //! Everything that is not an object: relayed streams, tokens, facts about the cluster.
 
-use super::{ApiState, Refusal, act, limits, locate, relay, tokens, view::BoxStream};
+use super::{ApiState, Refusal, act, limits, locate, relay, tokens, undo, view::BoxStream};
 use std::sync::Arc;
 use strata_proto::{
     API_LEVEL,
@@ -198,6 +198,6 @@ impl Cluster for ClusterService {
         request: Request<strata_proto::cluster::UndoRequest>,
     ) -> Result<Response<strata_proto::cluster::ApplyResponse>, Status> {
         require(&request, &[Role::Admin])?;
-        Err(Status::unimplemented("Undo is not built yet"))
+        Ok(Response::new(undo::undo(&self.0, request.into_inner(), "").await?))
     }
 }

@@ -7,14 +7,17 @@ use strata_proto::{
     BadObject,
     document::{is_namespaced, kind_word},
     types::{
-        self, Kind, Meta, Object, Pod, PodSpec, container::PullPolicy, object, pod_spec::Desired,
-        pod_template::RestartPolicy, port::Protocol, workload_spec::Mode,
+        self, Kind, Meta, Object, Pod, PodSpec, container::PullPolicy, cron_policy::Concurrency, object,
+        pod_spec::Desired, pod_template::RestartPolicy, port::Protocol, update_policy::OnFailure, workload_spec::Mode,
     },
 };
 use tonic::Code;
 
 /// Longest last part of a workload's name: its pods' names add `-` and a number, and a part has at most 63 characters.
 const WORKLOAD_NAME_PART: usize = 52;
+
+/// The same of a cron workload: its jobs' names add `-` and eight digits.
+const CRON_NAME_PART: usize = 43;
 
 /// Checks an object that a person applies, and puts it into its normal form (namespace, image name).
 pub(super) fn normalise(mut object: Object) -> Result<Object, Refusal> {
@@ -38,7 +41,7 @@ pub(super) fn normalise(mut object: Object) -> Result<Object, Refusal> {
         None => return Err(BadObject::new("kind", "is missing").into()),
         Some(object::Kind::Workload(w)) => {
             let spec = w.spec.as_ref().ok_or_else(|| BadObject::new("spec", "is missing"))?;
-            Mode::try_from(spec.mode).map_err(|_| BadObject::new("spec.mode", "Replicated or Global"))?;
+            Mode::try_from(spec.mode).map_err(|_| BadObject::new("spec.mode", "Replicated, Global, Job or Cron"))?;
             if spec.mode() == Mode::Global && spec.replicas.is_some() {
                 return Err(
                     BadObject::new("spec.replicas", "a Global workload has one pod per node: leave it out").into()
@@ -54,7 +57,17 @@ pub(super) fn normalise(mut object: Object) -> Result<Object, Refusal> {
                 );
                 return Err(BadObject::new("meta.name", why).into());
             }
-            Workload::try_from(&object)?;
+            if spec.mode() == Mode::Cron && last.len() > CRON_NAME_PART {
+                let why = format!(
+                    "at most {CRON_NAME_PART} characters (behind the last '.'): its jobs are named NAME-MINUTE"
+                );
+                return Err(BadObject::new("meta.name", why).into());
+            }
+            update_words(spec)?;
+            let workload = Workload::try_from(&object)?;
+            if let Some(policy) = &workload.cron {
+                crate::loops::orchestrate::cron::check(policy).map_err(|why| BadObject::new("spec.cron", why))?;
+            }
         }
         Some(object::Kind::Pod(p)) => {
             meta.check(true)?;
@@ -147,6 +160,19 @@ fn words(template: &types::PodTemplate) -> Result<(), BadObject> {
             Protocol::try_from(port.protocol)
                 .map_err(|_| BadObject::new(at(&format!("ports[{j}].protocol")), "TCP, UDP or SCTP"))?;
         }
+    }
+    Ok(())
+}
+
+/// Enumerations of a workload that the model would read as their default.
+fn update_words(spec: &types::WorkloadSpec) -> Result<(), BadObject> {
+    if let Some(update) = &spec.update {
+        OnFailure::try_from(update.on_failure)
+            .map_err(|_| BadObject::new("spec.update.onFailure", "Revert or Pause"))?;
+    }
+    if let Some(cron) = &spec.cron {
+        Concurrency::try_from(cron.concurrency)
+            .map_err(|_| BadObject::new("spec.cron.concurrency", "Allow, Forbid or Replace"))?;
     }
     Ok(())
 }

@@ -52,8 +52,12 @@ pub async fn sweep(control: &Control, events_kept: usize) -> Result<(), StoreErr
 }
 
 fn unused_templates(snapshot: &Snapshot) -> Vec<Arc<Object>> {
-    let mut used: HashSet<String> =
-        snapshot.list(Kind::Workload, None).map(|o| workload_status(&o).revision.clone()).collect();
+    let mut used: HashSet<String> = HashSet::new();
+    for workload in snapshot.list(Kind::Workload, None) {
+        let status = workload_status(&workload);
+        used.insert(status.revision.clone());
+        used.extend(status.history.iter().map(|r| r.revision.clone()));
+    }
     used.extend(snapshot.list(Kind::Pod, None).map(|o| pod_spec(&o).template_revision.clone()));
     snapshot.list(Kind::Template, None).filter(|o| !used.contains(&meta(o).name)).collect()
 }

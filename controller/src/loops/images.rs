@@ -123,11 +123,14 @@ fn wanted(object: &Object) -> Option<Wanted> {
     }
     let generation = meta(object).generation;
     match &object.kind {
+        // A cron workload runs nothing itself: each of its jobs finds out what its images mean then.
+        Some(object::Kind::Workload(w)) if is_cron(w) => None,
         Some(object::Kind::Workload(w)) => {
             let status = workload_status(object);
             let revision = status.revision.clone();
             let resolved = !revision.is_empty() && status.observed_generation >= generation;
-            Some(Wanted { template: w.spec.as_ref()?.template.clone()?, generation, revision, resolved })
+            let template = w.spec.as_ref()?.pod_template(&meta(object).name)?;
+            Some(Wanted { template, generation, revision, resolved })
         }
         Some(object::Kind::Pod(_)) => {
             let spec = pod_spec(object);
@@ -497,4 +500,8 @@ fn wanted_replicas(object: &Object) -> Option<u32> {
     let Some(object::Kind::Workload(workload)) = &object.kind else { return None };
     let spec = workload.spec.as_ref()?;
     (spec.mode() == types::workload_spec::Mode::Replicated).then(|| spec.replicas.unwrap_or(1))
+}
+
+fn is_cron(workload: &types::Workload) -> bool {
+    workload.spec.as_ref().is_some_and(|s| s.mode() == types::workload_spec::Mode::Cron)
 }

@@ -8,6 +8,7 @@ use crate::{
 use std::collections::{BTreeMap, HashMap};
 use strata_proto::{
     dispatch::PodReport,
+    timestamp_now,
     types::{self, Object, pod_status::Phase},
 };
 use strata_store::{Change, Condition, Key, Snapshot, StoreError};
@@ -109,6 +110,9 @@ impl Pods {
         if status.started.is_none() {
             status.started = old.started;
         }
+        // By this clock: what has to be ready for a while is waited for by it.
+        let since = if old.ready { old.ready_since } else { None };
+        status.ready_since = if status.ready { since.or_else(|| Some(timestamp_now())) } else { None };
         name_images(snapshot, &pod_spec(&found).template_revision, &mut status);
         if *old == status {
             return None;

@@ -87,6 +87,24 @@ impl Client {
         unary(doing, limits::UNARY_TIMEOUT, request, |r| async move { cluster.info(r).await }).await
     }
 
+    /// Makes an earlier revision of a workload its newest; `number` 0 is the one before the present.
+    ///
+    /// # Errors
+    /// By kind; [`ErrorKind::NotFound`] if there is no such workload or revision.
+    pub async fn undo(
+        &self,
+        namespace: &str,
+        workload: &str,
+        number: u64,
+    ) -> Result<strata_proto::types::Object, ClientError> {
+        let request =
+            strata_proto::cluster::UndoRequest { namespace: namespace.into(), workload: workload.into(), number };
+        let mut cluster = self.cluster.clone();
+        let doing = format!("take workload {namespace}/{workload} back");
+        let answer = unary(&doing, limits::UNARY_TIMEOUT, request, |r| async move { cluster.undo(r).await }).await?;
+        answer.object.ok_or_else(|| ClientError::new(ErrorKind::Failed, doing, "the answer lacks the object"))
+    }
+
     /// Makes a join token. `ttl` 0 and `uses` 0 leave the choice to the controller.
     ///
     /// # Errors

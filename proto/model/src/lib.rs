@@ -14,6 +14,7 @@ mod phase;
 mod pod;
 mod probe;
 mod resources;
+mod rollout;
 mod service;
 pub mod signal;
 mod storage;
@@ -27,6 +28,7 @@ pub use phase::{ContainerState, Desired, Phase, REASON_STOPPED};
 pub use pod::{ContainerStatus, Exit, Pod, PodStatus};
 pub use probe::{Check, Probe, ProbeKind, Probes};
 pub use resources::{Quantity, Resources};
+pub use rollout::{Concurrency, CronPolicy, JobPolicy, OnFailure, Revision, Rollout, RolloutState, UpdatePolicy};
 pub use service::{Endpoint, ServicePort, ServiceSpec, ServiceView, TargetPort};
 pub use storage::{
     EnvFrom, EnvSource, EnvVar, Field, FileItem, Files, HostPathKind, KeyRef, Material, MaterialKind, Mount, Volume,
@@ -35,7 +37,7 @@ pub use storage::{
 pub use template::{
     Container, Labels, PodSecurity, PodTemplate, Port, Protocol, PullPolicy, RestartPolicy, Security, Template,
 };
-pub use workload::{Mode, UpdatePolicy, Workload};
+pub use workload::{Mode, VolumeTemplate, Workload, slot_volume};
 
 /// Milliseconds on the caller's clock.
 pub type Millis = u64;

@@ -18,6 +18,12 @@ pub const PIDS_DEFAULT: u32 = 4096;
 pub const TERMINATION_GRACE_DEFAULT_S: u32 = 10;
 /// The longest grace period, seconds.
 pub const TERMINATION_GRACE_MAX_S: u32 = 3600;
+/// Revisions that are remembered of a workload.
+pub const HISTORY_MAX: usize = 10;
+/// A rollout that makes no progress for so long has failed, unless its workload says otherwise, seconds.
+pub const PROGRESS_DEADLINE_DEFAULT_S: u32 = 600;
+/// Pods that one job may have to complete: their records are kept until it is deleted.
+pub const COMPLETIONS_MAX: u32 = 10_000;
 /// The longest delay, period or timeout of a probe, seconds.
 pub const PROBE_SECONDS_MAX: u32 = 24 * 3600;
 /// The highest threshold of a probe.

@@ -15,6 +15,8 @@ pub struct Node {
     pub phase: NodePhase,
     /// No new pods.
     pub unschedulable: bool,
+    /// Its pods are to be moved away.
+    pub draining: bool,
     /// What it has.
     pub capacity: Resources,
     /// Layers it holds.

@@ -26,6 +26,14 @@ pub struct Pod {
     pub phase: Phase,
     /// Ready to serve.
     pub ready: bool,
+    /// Since when it is ready, on the controller's clock; 0 = not, or long ago.
+    pub ready_since: Millis,
+    /// Starts of its containers after the first.
+    pub restarts: u32,
+    /// One word, "" when all is well.
+    pub reason: String,
+    /// For people.
+    pub message: String,
     /// When it was made, on the controller's clock.
     pub created: Millis,
 }

@@ -1,6 +1,11 @@
 //! Workloads: pod templates that are kept running.
 
-use crate::{Millis, ObjectName, PodTemplate, RevisionName, Uid};
+use crate::{CronPolicy, JobPolicy, Millis, ObjectName, PodTemplate, RevisionName, RolloutState, Uid, UpdatePolicy};
+use alloc::{
+    format,
+    string::{String, ToString as _},
+    vec::Vec,
+};
 
 /// A pod template with how many of it should run, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +30,54 @@ pub struct Workload {
     pub deleting: bool,
     /// When it was made, on the controller's clock.
     pub created: Millis,
+    /// What was done so far to get from one revision to the next.
+    pub rollout: RolloutState,
+    /// Changes of the template wait.
+    pub paused: bool,
+    /// Its pods are stopped and stay where they are.
+    pub stopped: bool,
+    /// The generation whose template the newest revision is.
+    pub observed_generation: u64,
+    /// The newest template has no revision yet, and `message` says why.
+    pub waits_for_images: bool,
+    /// What the status says.
+    pub message: String,
+    /// Why the template was changed last, as whoever did it said.
+    pub cause: String,
+    /// Of a cron workload.
+    pub cron: Option<CronPolicy>,
+    /// Of a cron workload: the newest run that was looked at.
+    pub last_scheduled: Millis,
+    /// Of a job: when it ended.
+    pub finished: Option<Millis>,
+    /// Of an ordered one: a volume for each of its slots.
+    pub volume_templates: Vec<VolumeTemplate>,
+}
+
+/// A volume for each slot of an ordered workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeTemplate {
+    /// Mounts name it.
+    pub name: String,
+    /// Asked for.
+    pub size_bytes: u64,
+}
+
+impl VolumeTemplate {
+    /// What the pod template of a workload calls its slot's volume: [`slot_volume`] makes it the name of one.
+    #[must_use]
+    pub fn source(&self, workload: &str) -> String {
+        format!("{}-{workload}-{SLOT}", self.name)
+    }
+}
+
+/// Stands for a pod's ordinal in the name of a volume; no name of an object has such characters.
+const SLOT: &str = "{slot}";
+
+/// The volume that a pod with this ordinal means by a name in its template.
+#[must_use]
+pub fn slot_volume(name: &str, ordinal: u64) -> String {
+    name.replace(SLOT, &ordinal.to_string())
 }
 
 /// How many pods, and where.
@@ -32,21 +85,12 @@ pub struct Workload {
 pub enum Mode {
     /// This many, anywhere.
     Replicated(u32),
+    /// This many, anywhere; their names are slots that are made and removed one after another.
+    Ordered(u32),
     /// One on every node that matches.
     Global,
-}
-
-/// How a change is rolled out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpdatePolicy {
-    /// Pods above the wanted number while an update runs.
-    pub max_surge: u32,
-    /// Pods below it. Never both 0.
-    pub max_unavailable: u32,
-}
-
-impl Default for UpdatePolicy {
-    fn default() -> Self {
-        Self { max_surge: 1, max_unavailable: 0 }
-    }
+    /// Until enough have succeeded.
+    Job(JobPolicy),
+    /// None itself: a job at each time of [`Workload::cron`].
+    Cron,
 }

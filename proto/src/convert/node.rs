@@ -44,6 +44,7 @@ impl TryFrom<&wire::Object> for Node {
             labels: meta.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
             phase: status.phase().into(),
             unschedulable: spec.unschedulable,
+            draining: spec.draining,
             capacity: status.capacity.unwrap_or_default().into(),
             layers: status.layers.iter().filter_map(|l| Layer::try_from(l).ok()).collect(),
             subnet,

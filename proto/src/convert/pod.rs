@@ -87,6 +87,10 @@ impl TryFrom<&wire::Object> for Pod {
                 if starts_again { Phase::Assigned } else { s.phase().into() }
             }),
             ready: status.is_some_and(|s| s.ready),
+            ready_since: timestamp_ms(status.and_then(|s| s.ready_since.as_ref())),
+            restarts: status.map_or(0, |s| s.containers.iter().map(|c| c.restarts).sum()),
+            reason: status.map(|s| s.reason.clone()).unwrap_or_default(),
+            message: status.map(|s| s.message.clone()).unwrap_or_default(),
             created: timestamp_ms(meta.created.as_ref()),
         })
     }
