@@ -422,3 +422,32 @@ async fn joining_makes_an_identity_once_and_a_wrong_token_none() {
     let mode = std::fs::metadata(state.path().join("identity/key.pem")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
+
+#[tokio::test]
+async fn probes_decide_what_is_ready_and_a_new_agent_takes_their_word_until_it_has_asked_itself() {
+    let mut rig = Rig::new().await;
+    rig.world.kernel().unhealthy.insert("well".into());
+    let agent = rig.agent().await;
+    let mut c = rig.controller.accept().await;
+    let mut frame = full(1, &["u1"], RestartPolicy::Always);
+    let pod = frame.templates[0].spec.as_mut().unwrap().pod.as_mut().unwrap();
+    let exec = types::ExecCheck { command: vec!["well".into()] };
+    let check = Some(types::probe::Check::Exec(exec));
+    pod.containers[0].readiness = Some(types::Probe { check, failure_threshold: 1, ..Default::default() });
+    c.frame(frame).await;
+    let unready = |p: &strata_proto::dispatch::PodReport| {
+        p.status.as_ref().is_some_and(|s| s.phase() == Phase::Running && !s.ready && s.reason == "Unready")
+    };
+    let told = c.report("u1", "not ready", unready).await.status.unwrap();
+    assert!(told.message.contains("not well"), "{}", told.message);
+    rig.world.kernel().unhealthy.clear();
+    rig.world.advance(10_000);
+    c.running("u1").await;
+    agent.kill();
+    drop(c);
+    rig.world.kernel().unhealthy.insert("well".into());
+    let _agent = rig.agent().await;
+    let mut c = rig.controller.accept().await;
+    assert!(c.hello.pods[0].status.as_ref().unwrap().ready, "what was ready stays so");
+    c.report("u1", "not ready any more", unready).await;
+}
