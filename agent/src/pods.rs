@@ -22,7 +22,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use strata_model::Uid;
+use strata_model::{Uid, VolumeSource, slot_volume};
 use strata_proto::dispatch;
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -215,12 +215,17 @@ impl<W: World> Shared<W> {
 
     /// The pod of an assignment. One whose template is gone (it is only to go) has an empty one.
     fn spec(&self, a: &dispatch::Assignment) -> Result<PodSpec, LedgerError> {
-        let template = self.ledger.template(&a.template_revision)?.unwrap_or_else(|| strata_model::Template {
+        let mut template = self.ledger.template(&a.template_revision)?.unwrap_or_else(|| strata_model::Template {
             revision: strata_model::RevisionName::default(),
             pod: strata_model::PodTemplate::default(),
             images: Vec::new(),
             materials: Vec::new(),
         });
+        for volume in &mut template.pod.volumes {
+            if let VolumeSource::Named(name) = &mut volume.source {
+                *name = slot_volume(name, a.ordinal);
+            }
+        }
         let uid = Uid::from_trusted(a.uid.clone());
         Ok(PodSpec {
             dir: self.ledger.pod_dir(&uid),

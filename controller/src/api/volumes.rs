@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use strata_model::slot_volume;
 use strata_proto::{
     node::RemoveVolumeRequest,
     timestamp_now,
@@ -41,7 +42,7 @@ pub(super) fn users(snapshot: &Snapshot, namespace: &str) -> HashMap<Key, Vec<St
             pod.map(volume_names).unwrap_or_default()
         });
         for volume in volumes.iter() {
-            let key = Key::new(Kind::Volume, meta(&pod).namespace.clone(), volume.clone());
+            let key = Key::new(Kind::Volume, meta(&pod).namespace.clone(), slot_volume(volume, spec.ordinal));
             users.entry(key).or_default().push(meta(&pod).name.clone());
         }
     }

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
-use strata_model::{Node, NodeName, ObjectName, Resources, Subnet, Uid, limits::BUILD_ADDRESSES};
+use strata_model::{Node, NodeName, ObjectName, Resources, Subnet, Uid, limits::BUILD_ADDRESSES, slot_volume};
 use strata_proto::{
     timestamp_ms, timestamp_now,
     types::{Kind, Object, pod_status::Phase},
@@ -183,7 +183,9 @@ impl Schedule {
     /// The volumes of a pod whose shape is known.
     fn volumes(&self, snapshot: &Snapshot, object: &Object) -> Result<PodVolumes, String> {
         let known = self.templates.get(&pod_spec(object).template_revision);
-        PodVolumes::look(snapshot, &meta(object).namespace, known.map_or(&[], |k| &k.1))
+        let ordinal = pod_spec(object).ordinal;
+        let names: Vec<String> = known.iter().flat_map(|k| &k.1).map(|name| slot_volume(name, ordinal)).collect();
+        PodVolumes::look(snapshot, &meta(object).namespace, &names)
     }
 
     /// Places what is due. Answers when to try again what could not be committed.

@@ -145,7 +145,8 @@ fn volume(v: &wire::VolumeSource) -> Result<Volume, BadObject> {
             return Err(BadObject::new("", "says nothing of what it is: volume, scratch, hostPath, config or secret"));
         }
         Some(wire::volume_source::Source::Volume(name)) => {
-            check_object_name("volume", "volume name", name)?;
+            // Of an ordered workload it is the name with a slot still to be filled in.
+            check_object_name("volume", "volume name", &strata_model::slot_volume(name, 0))?;
             VolumeSource::Named(name.clone())
         }
         Some(wire::volume_source::Source::Scratch(s)) => {

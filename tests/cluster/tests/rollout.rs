@@ -245,7 +245,10 @@ fn slots_come_and_go_in_order_and_keep_their_names() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
     let apply = |replicas: u32, word: &str| {
-        let manifest = workload("slot", replicas, &serving(true, word), &json!({"ordered": true}));
+        let mut container = serving(true, word);
+        container["mounts"] = json!([{"volume": "data", "path": "/data"}]);
+        let spec = json!({"ordered": true, "volumeTemplates": [{"name": "data"}]});
+        let manifest = workload("slot", replicas, &container, &spec);
         cluster.apply(&manifest, &["--wait", "--timeout", "90s"])?.ok()
     };
     let names = |cluster: &Cluster| -> Result<Vec<String>> {
@@ -265,11 +268,25 @@ fn slots_come_and_go_in_order_and_keep_their_names() -> Result<()> {
     };
     ensure!(made(0) < made(1) && made(1) < made(2), "one after another: {} {} {}", made(0), made(1), made(2));
     ensure!(cluster.exec("slot-1", &["hostname"])?.trim() == "slot-1");
+    for n in ["0", "1", "2"] {
+        cluster.exec(&format!("slot-{n}"), &["sh", "-c", &format!("echo {n} > /data/mine")])?;
+    }
     apply(3, "two")?;
     ensure!(names(&cluster)? == ["slot-0", "slot-1", "slot-2"] && words(&cluster, "slot")? == ["two", "two", "two"]);
+    for n in ["0", "1", "2"] {
+        let kept = cluster.exec(&format!("slot-{n}"), &["cat", "/data/mine"])?;
+        ensure!(kept.trim() == n, "each slot has its own volume again: {kept}");
+    }
     apply(1, "two")?;
     ensure!(names(&cluster)? == ["slot-0"], "{:?}", names(&cluster)?);
-    cluster.delete(&["workload/slot"])
+    cluster.delete(&["workload/slot"])?;
+    let volumes = cluster.list("volumes")?;
+    let of_slot = volumes.iter().filter(|v| v["meta"]["labels"]["strata.dev/workload"] == "slot").count();
+    ensure!(of_slot == 3, "they stay when the workload goes: {volumes:?}");
+    for n in 0..3 {
+        cluster.ctl(&["delete", "volume", &format!("data-slot-{n}")])?.ok()?;
+    }
+    Ok(())
 }
 
 /// Puts everything back to how tests expect the nodes, whatever happened.
