@@ -148,13 +148,22 @@ fn fill_absent(object: &mut types::Object) {
             status.capacity.get_or_insert_default();
             status.allocated.get_or_insert_default();
         }
+        Some(object::Kind::Namespace(n)) => {
+            n.spec.get_or_insert_default();
+        }
         Some(object::Kind::Service(s)) => {
+            s.spec.get_or_insert_default();
             s.status.get_or_insert_default();
         }
         Some(object::Kind::Volume(v)) => {
+            v.spec.get_or_insert_default();
             v.status.get_or_insert_default();
         }
+        Some(object::Kind::Config(c)) => {
+            c.spec.get_or_insert_default();
+        }
         Some(object::Kind::Secret(s)) => {
+            s.spec.get_or_insert_default();
             s.status.get_or_insert_default();
         }
         Some(object::Kind::Image(i)) => {

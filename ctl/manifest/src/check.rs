@@ -6,7 +6,7 @@ use strata_model::{PodTemplate, ServiceView, Workload};
 use strata_proto::{
     BadObject,
     document::{is_namespaced, kind_word},
-    types::{self, object::Kind},
+    types::{self, object::Kind, workload_spec::Mode},
 };
 
 use crate::{
@@ -25,7 +25,7 @@ pub(crate) fn object(
     path_of: fn(&types::Object, &str) -> String,
     report: &mut Report,
 ) {
-    if let Err(BadObject { path, why }) = check(object) {
+    if let Err(BadObject { path, why }) = verdict(object) {
         let path = path_of(object, &path);
         let parent = at.to_string();
         let full = if parent.is_empty() { path.clone() } else { format!("{parent}.{path}") };
@@ -33,7 +33,8 @@ pub(crate) fn object(
     }
 }
 
-fn check(object: &types::Object) -> Result<(), BadObject> {
+/// Whether the model takes an object, with "default" for a namespace that is still open.
+pub(crate) fn verdict(object: &types::Object) -> Result<(), BadObject> {
     let mut object = object.clone();
     let namespaced = is_namespaced(object.kind_of());
     let meta = object.meta.get_or_insert_default();
@@ -49,7 +50,14 @@ fn check(object: &types::Object) -> Result<(), BadObject> {
             let template = template.ok_or_else(|| BadObject::new("spec.template", "is missing"))?;
             PodTemplate::try_from(template).map(|_| ()).map_err(|e| e.below("spec.template"))
         }
-        _ => object.meta.clone().unwrap_or_default().check(namespaced),
+        kind => {
+            object.meta.clone().unwrap_or_default().check(namespaced)?;
+            match kind {
+                Some(Kind::Config(types::Config { spec: Some(spec) })) => spec.check(),
+                Some(Kind::Secret(types::Secret { spec: Some(spec), .. })) => spec.check(),
+                _ => Ok(()),
+            }
+        }
     }
 }
 
@@ -58,20 +66,44 @@ pub(crate) fn same_path(_: &types::Object, path: &str) -> String {
     path.to_owned()
 }
 
+/// Names of fields that differ from the model's.
+const RENAMED: [(&str, &str); 7] = [
+    ("terminationGraceS", "terminationGracePeriodSeconds"),
+    ("limits.memoryBytes", "resources.limits.memory"),
+    (".mounts[", ".volumeMounts["),
+    (".readiness", ".readinessProbe"),
+    (".liveness", ".livenessProbe"),
+    (".startup", ".startupProbe"),
+    ("].scratch", "].emptyDir"),
+];
+
 /// Where a Kubernetes document has what an object has at `path`.
 pub(crate) fn kubernetes_path(object: &types::Object, path: &str) -> String {
     if let Some(rest) = path.strip_prefix("meta.") {
         return format!("metadata.{rest}");
     }
+    if matches!(object.kind, Some(Kind::Config(_) | Kind::Secret(_))) {
+        return path.strip_prefix("spec.").unwrap_or(path).replace("binary[", "binaryData[");
+    }
+    let is_cron =
+        matches!(&object.kind, Some(Kind::Workload(w)) if w.spec.as_ref().is_some_and(|s| s.mode() == Mode::Cron));
+    if let Some(rest) = path.strip_prefix("spec.cron.") {
+        return format!("spec.{rest}");
+    }
+    if let Some(rest) = path.strip_prefix("spec.job.") {
+        return format!("{}.{rest}", if is_cron { "spec.jobTemplate.spec" } else { "spec" });
+    }
     let Some(rest) = path.strip_prefix("spec.template.") else { return path.to_owned() };
     let is_pod = matches!(object.kind, Some(Kind::Pod(_)));
-    let (meta, spec) = if is_pod { ("metadata", "spec") } else { ("spec.template.metadata", "spec.template.spec") };
+    let (meta, spec) = match (is_pod, is_cron) {
+        (true, _) => ("metadata", "spec"),
+        (_, true) => ("spec.jobTemplate.spec.template.metadata", "spec.jobTemplate.spec.template.spec"),
+        _ => ("spec.template.metadata", "spec.template.spec"),
+    };
     if rest.starts_with("labels") || rest.starts_with("annotations") {
         return format!("{meta}.{rest}");
     }
-    let rest = rest
-        .replace("terminationGraceS", "terminationGracePeriodSeconds")
-        .replace("limits.memoryBytes", "resources.limits.memory");
+    let rest = RENAMED.iter().fold(rest.to_owned(), |path, (ours, theirs)| path.replace(ours, theirs));
     let rest = match rest.strip_suffix(".requests") {
         Some(container) => format!("{container}.resources.requests"),
         None => rest,
@@ -104,7 +136,7 @@ fn place_of(root: &Node, path: &str) -> Pos {
 /// Applying both would leave only the later one.
 pub(crate) fn same_object_twice(documents: &[Document], report: &mut Report) {
     let mut seen: HashMap<(&str, &str, &str), Pos> = HashMap::new();
-    for Document { object, pos } in documents {
+    for Document { object, pos, .. } in documents {
         let Some(meta) = &object.meta else { continue };
         let kind = kind_word(object.kind_of());
         if let Some(first) = seen.insert((kind, &meta.namespace, &meta.name), *pos) {

@@ -1,17 +1,27 @@
-//! Kubernetes documents: `v1` Pod, Namespace, List, ServiceAccount; `apps/v1` Deployment, DaemonSet.
+//! Kubernetes documents: `v1` Pod, Service, ConfigMap, Secret, PersistentVolumeClaim, Namespace, ServiceAccount, List; `apps/v1` Deployment,
+//! ReplicaSet, DaemonSet, StatefulSet; `batch/v1` Job, CronJob.
 //!
 //! The tables name every field of the kinds they cover (API reference of Kubernetes 1.34), so that "unknown" means misspelt.
 
-mod container;
+mod claim;
+pub(crate) mod container;
+pub(crate) mod data;
+mod env;
 mod expand;
+mod job;
 mod kinds;
 mod meta;
 mod pod;
+mod probe;
 mod resources;
-mod security;
+pub(crate) mod security;
+mod selector;
+mod service;
+mod strategy;
+mod volumes;
 mod workload;
 
-use strata_proto::types::{self, object::Kind};
+use strata_proto::types::{self, namespace_spec::Policy, object::Kind};
 
 use crate::{
     Document,
@@ -35,6 +45,9 @@ const TOP: Table =
 
 const LIST: Table = &[("apiVersion", Read), ("kind", Read), ("items", Read), ("metadata", NoEffect(SERVER))];
 
+/// The label of a namespace that says what its pods may ask for.
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
 const NAMESPACE_SPEC: Table = &[("finalizers", NoEffect(SERVER))];
 
 /// Reads one document; a List gives many.
@@ -57,8 +70,16 @@ pub(crate) fn read(root: &Node, at: At<'_>, report: &mut Report, documents: &mut
         }
         ("v1", "Namespace") => namespace(root, at, report),
         ("v1", "Pod") => workload::pod(root, at, report),
+        ("v1", "Service") => service::read(root, at, report),
+        ("v1", "ConfigMap") => data::config_map(root, at, report),
+        ("v1", "Secret") => data::secret(root, at, report),
+        ("v1", "PersistentVolumeClaim") => claim::read(root, at, report),
         ("apps/v1", "Deployment") => workload::deployment(root, at, report),
+        ("apps/v1", "ReplicaSet") => workload::replica_set(root, at, report),
         ("apps/v1", "DaemonSet") => workload::daemon_set(root, at, report),
+        ("apps/v1", "StatefulSet") => workload::stateful_set(root, at, report),
+        ("batch/v1", "Job") => job::job(root, at, report),
+        ("batch/v1", "CronJob") => job::cron_job(root, at, report),
         _ => {
             match kinds::lookup(&kind) {
                 kinds::Lookup::NotYet => {
@@ -82,7 +103,7 @@ pub(crate) fn read(root: &Node, at: At<'_>, report: &mut Report, documents: &mut
         && report.errors_seen() == errors_before
     {
         check::object(&object, root, at, check::kubernetes_path, report);
-        documents.push(Document { object, pos: root.pos });
+        documents.push(Document::new(object, root.pos));
     }
 }
 
@@ -104,6 +125,23 @@ fn namespace(root: &Node, at: At<'_>, report: &mut Report) -> Option<types::Obje
     if let Some(spec) = top.get("spec") {
         fields(spec, at.field("spec"), NAMESPACE_SPEC, report)?;
     }
-    let kind = Kind::Namespace(types::Namespace { spec: Some(types::NamespaceSpec::default()) });
+    let policy = policy(&meta, &top, report);
+    let kind = Kind::Namespace(types::Namespace { spec: Some(types::NamespaceSpec { policy: policy.into() }) });
     Some(types::Object { meta: Some(meta), kind: Some(kind) })
+}
+
+/// What the pods of a namespace may ask for: the label of Kubernetes' pod security standards says it. Without one it is Baseline.
+fn policy(meta: &types::Meta, top: &read::Fields<'_, '_>, report: &mut Report) -> Policy {
+    const LEVELS: [(&str, Policy); 3] =
+        [("baseline", Policy::Baseline), ("restricted", Policy::Restricted), ("privileged", Policy::Privileged)];
+    let Some(level) = meta.labels.get(ENFORCE) else { return Policy::default() };
+    if let Some((_, policy)) = LEVELS.iter().find(|(word, _)| word == level) {
+        return *policy;
+    }
+    let labels = top.get("metadata").and_then(|m| m.get("labels"));
+    let pos = labels.and_then(|l| l.get(ENFORCE)).map_or(top.pos(), |n| n.pos);
+    let hint = did_you_mean(level, LEVELS.map(|(word, _)| word));
+    let message = format!("{:?} is not one of baseline, restricted, privileged{hint}", crate::scalar::cut(level));
+    report.error(pos, top.at().field("metadata").field("labels").key(ENFORCE), message);
+    Policy::default()
 }

@@ -13,6 +13,9 @@ use crate::{
     tree::{Node, Pos, Value},
 };
 
+/// In a table: any name that begins with `x-`, which a Compose file may use for its own ends.
+pub(crate) const EXTENSION: &str = "x-*";
+
 /// A map whose names have been checked against a table.
 #[derive(Clone, Copy)]
 pub(crate) struct Fields<'n, 'a> {
@@ -29,7 +32,9 @@ pub(crate) fn fields<'n, 'a>(node: &'n Node, at: At<'a>, table: Table, report: &
     };
     for entry in entries {
         let here = at.field(&entry.key);
-        let Some((_, class)) = table.iter().find(|(name, _)| *name == entry.key) else {
+        let known =
+            |(name, _): &&(&str, Class)| *name == entry.key || (*name == EXTENSION && entry.key.starts_with("x-"));
+        let Some((_, class)) = table.iter().find(known) else {
             if report.is_full() {
                 report.error(entry.pos, at, "unknown field");
                 continue;
@@ -144,7 +149,7 @@ impl<'n, 'a> Fields<'n, 'a> {
         if found.is_none() {
             let (pos, here) = (self.get(name).map_or(self.pos(), |n| n.pos), self.at.field(name));
             let hint = did_you_mean(&text, words.iter().map(|(w, _)| *w));
-            let all: Vec<_> = words.iter().map(|(w, _)| *w).collect();
+            let all: Vec<_> = words.iter().map(|(w, _)| if w.is_empty() { "\"\"" } else { *w }).collect();
             report.error(pos, here, format!("{:?} is not one of {}{hint}", scalar::cut(&text), all.join(", ")));
         }
         found
@@ -208,4 +213,29 @@ pub(crate) fn strings(node: &Node, at: At<'_>, report: &mut Report) -> HashMap<S
     };
     let read = |e: &crate::tree::Entry| Some((e.key.clone(), string(&e.node, at.key(&e.key), report)?));
     entries.iter().filter_map(read).collect()
+}
+
+/// The permissions of a file: octal as YAML 1.1 and 1.2 write it (`0400`, `0o400`), or the same as a plain number (`256`).
+pub(crate) fn mode(node: &Node, at: At<'_>, report: &mut Report) -> Option<u32> {
+    let value = match &node.value {
+        Value::Scalar { text, plain: true } => {
+            let octal = text.strip_prefix("0o").or_else(|| text.strip_prefix('0')).filter(|digits| !digits.is_empty());
+            match octal {
+                Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => u32::from_str_radix(digits, 8).ok(),
+                _ => scalar::whole(text).and_then(|n| u32::try_from(n).ok()),
+            }
+        }
+        _ => None,
+    };
+    let value = value.filter(|mode| (1..=0o777).contains(mode));
+    if value.is_none() {
+        let message = format!("permissions such as 0644 or 0400 are expected (at most 0777), this is {}", node.what());
+        report.error(node.pos, at, message);
+    }
+    value
+}
+
+/// A number of seconds, bytes, ... that a quantity counts in whole units.
+pub(crate) fn bytes(node: &Node, at: At<'_>, report: &mut Report) -> Option<u64> {
+    quantity(node, at, report).map(Quantity::units)
 }

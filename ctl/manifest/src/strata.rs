@@ -2,6 +2,9 @@
 
 mod schema;
 
+use std::collections::HashMap;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value as Json};
 use strata_model::Quantity;
 use strata_proto::document;
@@ -10,6 +13,7 @@ use crate::{
     Document,
     at::At,
     check,
+    kubernetes::data,
     read::{boolean, quantity, string, whole},
     report::Report,
     scalar,
@@ -20,8 +24,11 @@ use schema::{Field, FieldType, Schema};
 
 const TOP: &[&str] = &["kind", "meta", "spec", "status"];
 /// What `ctl get -o yaml` prints and the controller alone writes.
-const CONTROLLERS: &[&str] = &["uid", "generation", "created", "deleted"];
+const CONTROLLERS: &[&str] = &["uid", "generation", "created", "deleted", "owner"];
 const RESOURCES: &str = ".strata.types.v1.Resources";
+const SECRET: &str = ".strata.types.v1.SecretSpec";
+/// Beside a secret's `data`: the same as plain text.
+const STRING_DATA: &str = "stringData";
 
 /// Reads one document.
 pub(crate) fn read(root: &Node, at: At<'_>, report: &mut Report, documents: &mut Vec<Document>) {
@@ -73,7 +80,7 @@ pub(crate) fn read(root: &Node, at: At<'_>, report: &mut Report, documents: &mut
     match document::from_json(Json::Object(json)) {
         Ok(object) => {
             check::object(&object, root, at, check::same_path, report);
-            documents.push(Document { object, pos: root.pos });
+            documents.push(Document::new(object, root.pos));
         }
         Err(error) => report.error(root.pos, at, error.to_string()),
     }
@@ -103,20 +110,44 @@ fn object(schema: &Schema, message: &str, node: &Node, at: At<'_>, report: &mut 
         report.error(node.pos, at, format!("a map is expected, this is {}", node.what()));
         return Json::Null;
     };
+    let mut chosen: HashMap<i32, &str> = HashMap::new();
     for Entry { key, pos, node } in entries.iter().filter(|e| !e.node.is_null()) {
         let here = at.field(key);
         if message == RESOURCES && amount(&mut json, key, node, here, report) {
             continue;
         }
+        if message == SECRET && key == STRING_DATA {
+            continue;
+        }
         let Some(field) = schema.field(message, key) else {
-            let also = if message == RESOURCES { &["cpu", "memory"][..] } else { &[] };
+            let also = match message {
+                RESOURCES => &["cpu", "memory"][..],
+                SECRET => &[STRING_DATA],
+                _ => &[],
+            };
             let hint = did_you_mean(key, schema.names(message).chain(also.iter().copied()));
             report.error(*pos, here, format!("unknown field{hint}"));
             continue;
         };
+        if matches!(field.kind, FieldType::Bytes) && !field.is_map && node.is_default() {
+            continue;
+        }
+        if let Some(other) = field.oneof.and_then(|oneof| chosen.insert(oneof, key)) {
+            report.error(*pos, here, format!("`{other}` and `{key}` are both given: leave one of them out"));
+        }
         let value = value(schema, field, node, here, report);
         if json.insert(key.clone(), value).is_some() {
             report.error(*pos, here, "the amount is given twice, by two names");
+        }
+    }
+    if message == SECRET
+        && let Some(node) = node.get(STRING_DATA).filter(|n| !n.is_null())
+    {
+        let texts = data::map(node, at.field(STRING_DATA), report, |node, at, report| {
+            data::text(node, at, report).map(|text| Json::String(BASE64_STANDARD.encode(text)))
+        });
+        if let Json::Object(all) = json.entry("data").or_insert_with(|| Json::Object(Map::new())) {
+            all.extend(texts);
         }
     }
     Json::Object(json)
@@ -137,6 +168,12 @@ fn amount(json: &mut Map<String, Json>, key: &str, node: &Node, at: At<'_>, repo
 }
 
 fn value(schema: &Schema, field: &Field, node: &Node, at: At<'_>, report: &mut Report) -> Json {
+    if field.is_map && matches!(field.kind, FieldType::Bytes) {
+        let bytes = data::map(node, at, report, |node, at, report| {
+            data::base64_of(node, at, report).map(|bytes| Json::String(BASE64_STANDARD.encode(bytes)))
+        });
+        return Json::Object(bytes.into_iter().collect());
+    }
     if field.is_map {
         let strings = crate::read::strings(node, at, report);
         return Json::Object(strings.into_iter().map(|(k, v)| (k, Json::String(v))).collect());
@@ -179,7 +216,7 @@ fn one(schema: &Schema, field: &Field, node: &Node, at: At<'_>, report: &mut Rep
             string(node, at, report).map_or(Json::Null, Json::String)
         }
         FieldType::Message(name) => object(schema, name, node, at, report),
-        FieldType::Other => {
+        FieldType::Bytes | FieldType::Other => {
             report.error(node.pos, at, "cannot be written in a manifest");
             Json::Null
         }

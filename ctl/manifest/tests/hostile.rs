@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use strata_manifest::{parse, parse_bytes};
+use strata_manifest::{Surroundings, parse, parse_bytes};
 use strata_model::limits::MANIFEST_BYTES_MAX;
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - name: c\n    image: a:1\n";
@@ -75,6 +75,50 @@ fn bombs_are_defused() {
 }
 
 #[test]
+fn hostile_compose_files_cost_little() {
+    struct Big(Vec<u8>);
+    impl Surroundings for Big {
+        fn variable(&self, name: &str) -> Option<String> {
+            (name == "BIG").then(|| "x".repeat(1 << 20))
+        }
+        fn read(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
+            Ok((path != ".env").then(|| self.0.clone()))
+        }
+        fn directory(&self) -> Option<&str> {
+            Some("/srv/x")
+        }
+        fn profiles(&self) -> &[String] {
+            &[]
+        }
+    }
+    let refused = |text: &str, file: &[u8]| {
+        let start = Instant::now();
+        let errors = strata_manifest::parse_in("x", text.as_bytes(), &Big(file.to_vec())).unwrap_err();
+        assert!(start.elapsed() < Duration::from_secs(20), "took {:?}", start.elapsed());
+        assert!(errors.len() <= 51 && errors.iter().all(|e| e.to_string().len() < 4096), "{} errors", errors.len());
+        errors[0].to_string()
+    };
+    let one = |body: &str| format!("services:\n  a:\n    image: a:1\n{body}\n");
+    let error = refused(&one(&format!("    command: ['{}']", "$BIG".repeat(100_000))), b"");
+    assert!(error.contains("more than 8 MiB"), "{error}");
+    let error = refused(&one(&format!("    command: '{}'", "${B:-".repeat(200_000))), b"");
+    assert!(error.contains("no reference") || error.contains("nested deeper"), "{error}");
+    let error = refused(&one("    ports: ['1-65535:1-65535', '1-65535:1-65535/udp']"), b"");
+    assert!(error.contains("at most 256"), "{error}");
+    let error = refused(&one(&format!("    env_file: [{}]", "a, ".repeat(200))), "A=1\n".repeat(200_000).as_bytes());
+    assert!(error.contains("bytes, at most"), "{error}");
+    let services: String = (0..20_000).map(|i| format!("  s{i}: {{image: 'a:1'}}\n")).collect();
+    assert!(refused(&format!("services:\n{services}"), b"").contains("at most 1000 are read"));
+    let error = refused("services: {a: {image: 'a:1'}}\nconfigs: {c: {file: big}}\n", &vec![b'x'; 2 << 20]);
+    assert!(error.contains("at most"), "{error}");
+    let aliases = format!(
+        "services:\n  a: {{image: 'a:1', networks: {{default: {{aliases: [{}]}}}}}}\n  b: {{image: 'a:1', networks: {{default: {{aliases: [a]}}}}}}\n",
+        "x, ".repeat(100_000)
+    );
+    assert!(refused(&aliases, b"").contains("already"));
+}
+
+#[test]
 fn json_of_other_tools_is_read() {
     let text = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"a:1",
 	"command":["a\/b","\u0041\t","😀"],"tty":true}]}}"#;
@@ -120,6 +164,17 @@ fn near_yaml() -> impl Strategy<Value = String> {
         "kind: Pod\n",
         "kind: Deployment\n",
         "kind: Workload\n",
+        "kind: Service\n",
+        "kind: Secret\n",
+        "services:\n",
+        "  a: {image: 'a:1'}\n",
+        "    ports: ['80:80']\n",
+        "    environment: [A=${A:-$B}]\n",
+        "    volumes: ['a:/b', './c:/d:ro']\n",
+        "volumes: {a: }\n",
+        "${",
+        "data: {a: aGk=}\n",
+        "stringData: {a: b}\n",
         "metadata: {name: p}\n",
         "meta: {name: p}\n",
         "spec:\n",
@@ -155,10 +210,17 @@ proptest! {
     }
 
     #[test]
-    fn a_manifest_with_one_bit_turned_never_panics(at in 0usize..2000, bit in 0u32..8) {
-        let mut bytes = include_bytes!("data/good/deployment.yaml").to_vec();
-        let at = at % bytes.len();
-        bytes[at] ^= 1 << bit;
-        parse_bytes("x", &bytes).ok();
+    fn a_manifest_with_one_bit_turned_never_panics(at in 0usize..5000, bit in 0u32..8) {
+        for bytes in [
+            &include_bytes!("data/good/deployment.yaml")[..],
+            include_bytes!("data/good/stateful.yaml"),
+            include_bytes!("data/compose/good/full/compose.yaml"),
+            include_bytes!("data/compose/good/shop/docker-compose.yml"),
+        ] {
+            let mut bytes = bytes.to_vec();
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            parse_bytes("x", &bytes).ok();
+        }
     }
 }

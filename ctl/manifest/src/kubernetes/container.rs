@@ -3,7 +3,7 @@
 use strata_model::ImageName;
 use strata_proto::types::{Container, EnvVar, Port, container::PullPolicy, port::Protocol};
 
-use super::{expand::Expansion, resources, security};
+use super::{env, expand::Expansion, probe, resources, security, volumes};
 use crate::{
     at::At,
     read::{self, Fields, fields},
@@ -30,20 +30,18 @@ const CONTAINER: Table = &[
     ("stdin", Read),
     ("terminationMessagePath", NoEffect("no termination message is read; see the logs")),
     ("terminationMessagePolicy", NoEffect("no termination message is read; see the logs")),
-    ("envFrom", NotYet),
+    ("envFrom", Read),
+    ("livenessProbe", Read),
+    ("readinessProbe", Read),
+    ("startupProbe", Read),
+    ("volumeMounts", Read),
     ("lifecycle", NotYet),
-    ("livenessProbe", NotYet),
-    ("readinessProbe", NotYet),
     ("resizePolicy", NotYet),
     ("restartPolicy", NotYet),
     ("restartPolicyRules", NotYet),
-    ("startupProbe", NotYet),
     ("stdinOnce", NotYet),
     ("volumeDevices", NotYet),
-    ("volumeMounts", NotYet),
 ];
-
-const ENV: Table = &[("name", Read), ("value", Read), ("valueFrom", NotYet)];
 
 const PORT: Table =
     &[("name", Read), ("containerPort", Read), ("protocol", Read), ("hostPort", NotYet), ("hostIP", NotYet)];
@@ -51,13 +49,22 @@ const PORT: Table =
 const PULL: &[(&str, PullPolicy)] =
     &[("IfNotPresent", PullPolicy::IfNotPresent), ("Always", PullPolicy::Always), ("Never", PullPolicy::Never)];
 
-const PROTOCOL: &[(&str, Protocol)] = &[("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)];
+pub(crate) const PROTOCOL: &[(&str, Protocol)] =
+    &[("TCP", Protocol::Tcp), ("UDP", Protocol::Udp), ("SCTP", Protocol::Sctp)];
+
+/// What a pod has for its containers to mount.
+pub(crate) struct Volumes<'v> {
+    /// Its own.
+    pub(crate) own: &'v [volumes::Volume],
+    /// Names of its workload's claim templates, and of volumes that were refused.
+    pub(crate) others: &'v [String],
+}
 
 /// Reads one item of `containers`.
-pub(crate) fn read(node: &Node, at: At<'_>, report: &mut Report) -> Option<Container> {
+pub(crate) fn read(node: &Node, at: At<'_>, volumes: &Volumes<'_>, report: &mut Report) -> Option<Container> {
     let c = fields(node, at, CONTAINER, report)?;
     let (name, image) = (c.require("name", report), c.require("image", report));
-    let env = c.list("env", report, env);
+    let env = c.list("env", report, env::variable);
     let mut expansion = Expansion::default();
     let env: Vec<EnvVar> = env.into_iter().map(|e| expansion.define(e)).collect();
     let mut words = |words: Vec<String>| words.iter().map(|w| expansion.expand(w)).collect();
@@ -71,8 +78,13 @@ pub(crate) fn read(node: &Node, at: At<'_>, report: &mut Report) -> Option<Conta
         ports: c.list("ports", report, port),
         tty: c.flag("tty", report).unwrap_or_default(),
         stdin: c.flag("stdin", report).unwrap_or_default(),
+        env_from: c.list("envFrom", report, env::whole),
+        mounts: volumes::mounts(&c, volumes.own, volumes.others, report),
         ..Default::default()
     };
+    container.startup = probe::read(&c, "startupProbe", &container.ports, report);
+    container.readiness = probe::read(&c, "readinessProbe", &container.ports, report);
+    container.liveness = probe::read(&c, "livenessProbe", &container.ports, report);
     if let Some(node) = c.get("resources") {
         resources::read(node, at.field("resources"), &mut container, report);
     }
@@ -80,6 +92,14 @@ pub(crate) fn read(node: &Node, at: At<'_>, report: &mut Report) -> Option<Conta
         container.security = security::of_container(node, at.field("securityContext"), report);
     }
     container.env = env;
+    if let Some(name) = expansion.unsayable() {
+        let name = crate::scalar::cut(name);
+        report.error(
+            node.pos,
+            at,
+            format!("`$$({name})` is not supported: the value of {name} comes from elsewhere, and `$({name})` is replaced on the node"),
+        );
+    }
     if expansion.is_too_large() {
         report.error(
             node.pos,
@@ -105,12 +125,6 @@ fn pull_policy(c: &Fields<'_, '_>, report: &mut Report) -> PullPolicy {
         report.warn(image.pos, c.at().field("image"), message);
     }
     policy.unwrap_or_default()
-}
-
-fn env(node: &Node, at: At<'_>, report: &mut Report) -> Option<EnvVar> {
-    let e = fields(node, at, ENV, report)?;
-    e.require("name", report)?;
-    Some(EnvVar { name: e.text("name", report)?, value: e.text("value", report).unwrap_or_default(), from: None })
 }
 
 fn port(node: &Node, at: At<'_>, report: &mut Report) -> Option<Port> {

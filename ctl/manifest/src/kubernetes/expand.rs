@@ -1,5 +1,8 @@
 //! `$(NAME)` in commands, arguments and values of variables.
 //! Source: Kubernetes API reference, Container `command`: an unknown name stays as written, `$$` is a dollar.
+//!
+//! A variable whose value comes from a config, a secret or a field has none before the pod starts: a reference to it stays as `$(NAME)`, and
+//! the node replaces it. So `$$(NAME)`, the text without a reference, cannot be said of such a name.
 
 use std::collections::HashMap;
 
@@ -9,20 +12,18 @@ use strata_proto::types::EnvVar;
 /// The variables of one container, and how much replacing them has brought in: values that double values would fill the memory.
 #[derive(Default)]
 pub(crate) struct Expansion {
-    values: HashMap<String, String>,
+    /// `None`: known when the pod starts.
+    values: HashMap<String, Option<String>>,
     bytes: usize,
+    unsayable: Option<String>,
 }
 
 impl Expansion {
-    /// Replaces references in a variable's value to those defined before, then defines it. What a variable from elsewhere holds only its
-    /// node knows: references to it stay as written, and the agent replaces them.
+    /// Replaces references in a variable's value to those defined before, then defines it.
     pub(crate) fn define(&mut self, variable: EnvVar) -> EnvVar {
-        if variable.from.is_some() {
-            self.values.remove(&variable.name);
-            return variable;
-        }
         let value = self.expand(&variable.value);
-        self.values.insert(variable.name.clone(), value.clone());
+        let known = variable.from.is_none().then(|| value.clone());
+        self.values.insert(variable.name.clone(), known);
         EnvVar { name: variable.name, value, from: variable.from }
     }
 
@@ -36,6 +37,10 @@ impl Expansion {
             let after = &from[1..];
             if let Some(more) = after.strip_prefix('$') {
                 out.push('$');
+                let name = more.strip_prefix('(').and_then(|s| s.split_once(')')).map(|(name, _)| name);
+                if let Some(name) = name.filter(|name| matches!(self.values.get(*name), Some(None))) {
+                    self.unsayable = Some(name.to_owned());
+                }
                 rest = more;
                 continue;
             }
@@ -61,8 +66,13 @@ impl Expansion {
         self.bytes > OBJECT_BYTES_MAX
     }
 
+    /// A variable of which `$$(NAME)` was written although the node would replace it.
+    pub(crate) fn unsayable(&self) -> Option<&str> {
+        self.unsayable.as_deref()
+    }
+
     fn push_value(&mut self, out: &mut String, name: &str, as_written: &str) {
-        let Some(value) = self.values.get(name) else { return out.push_str(as_written) };
+        let Some(Some(value)) = self.values.get(name) else { return out.push_str(as_written) };
         self.bytes += value.len();
         if self.bytes <= OBJECT_BYTES_MAX {
             out.push_str(value);
@@ -102,12 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_from_elsewhere_is_left_to_the_node() {
+    fn what_is_known_only_at_the_start_is_left_for_the_node() {
         let mut expansion = Expansion::default();
-        expansion.define(var("A", "1"));
-        let from = Some(strata_proto::types::env_var::From::Field("metadata.name".into()));
-        expansion.define(EnvVar { from, ..var("A", "") });
-        assert_eq!(expansion.define(var("B", "<$(A)>")).value, "<$(A)>");
+        let from = Some(strata_proto::types::env_var::From::Field("status.podIP".into()));
+        expansion.define(EnvVar { from, ..var("IP", "") });
+        expansion.define(var("PORT", "80"));
+        assert_eq!(expansion.define(var("URL", "http://$(IP):$(PORT)")).value, "http://$(IP):80");
+        assert_eq!(expansion.expand("$(URL)/$$(PORT)"), "http://$(IP):80/$(PORT)");
+        assert_eq!(expansion.unsayable(), None);
+        expansion.expand("$$(IP)");
+        assert_eq!(expansion.unsayable(), Some("IP"));
+        expansion.define(var("IP", "::1"));
+        assert_eq!(expansion.expand("$(IP)"), "::1", "the later definition wins");
     }
 
     #[test]

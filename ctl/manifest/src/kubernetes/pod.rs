@@ -3,7 +3,7 @@
 use strata_model::limits::TERMINATION_GRACE_MAX_S;
 use strata_proto::types::{PodTemplate, pod_template::RestartPolicy};
 
-use super::{container, security};
+use super::{container, container::Volumes, security, volumes};
 use crate::{
     at::At,
     read::fields,
@@ -12,7 +12,7 @@ use crate::{
         Class::{NoEffect, NotYet, Only, Read},
         Table,
     },
-    tree::Node,
+    tree::{Node, Value},
 };
 
 /// Kubernetes' default.
@@ -26,6 +26,7 @@ const POD: Table = &[
     ("nodeSelector", Read),
     ("hostname", Read),
     ("securityContext", Read),
+    ("volumes", Read),
     ("serviceAccountName", NoEffect(NO_ACCOUNT)),
     ("serviceAccount", NoEffect(NO_ACCOUNT)),
     ("automountServiceAccountToken", NoEffect(NO_ACCOUNT)),
@@ -60,18 +61,32 @@ const POD: Table = &[
     ("subdomain", NotYet),
     ("tolerations", NotYet),
     ("topologySpreadConstraints", NotYet),
-    ("volumes", NotYet),
     ("workloadRef", NotYet),
 ];
 
 const RESTART: &[(&str, RestartPolicy)] =
     &[("Always", RestartPolicy::Always), ("OnFailure", RestartPolicy::OnFailure), ("Never", RestartPolicy::Never)];
 
-/// A pod spec as a template that already has its labels and annotations.
-pub(crate) fn spec(node: &Node, at: At<'_>, mut template: PodTemplate, report: &mut Report) -> Option<PodTemplate> {
+/// A pod spec as a template that already has its labels and annotations. `claims` are the names of its workload's claim templates.
+pub(crate) fn spec(
+    node: &Node,
+    at: At<'_>,
+    mut template: PodTemplate,
+    claims: &[String],
+    report: &mut Report,
+) -> Option<PodTemplate> {
     let pod = fields(node, at, POD, report)?;
     pod.require("containers", report)?;
-    template.containers = pod.list("containers", report, container::read);
+    let own = pod.list("volumes", report, volumes::volume);
+    // A volume that was refused is said once.
+    let mut others = claims.to_vec();
+    if let Some(Value::List(items)) = pod.get("volumes").map(|n| &n.value) {
+        others.extend(items.iter().filter_map(|v| v.get("name")?.scalar()).map(str::to_owned));
+    }
+    let volumes = Volumes { own: &own, others: &others };
+    template.containers =
+        pod.list("containers", report, |node, at, report| container::read(node, at, &volumes, report));
+    template.volumes = own.into_iter().map(|v| v.source).collect();
     template.restart_policy = pod.word("restartPolicy", RESTART, report).unwrap_or_default().into();
     let grace = pod.number("terminationGracePeriodSeconds", TERMINATION_GRACE_MAX_S, report);
     template.termination_grace_s = Some(grace.unwrap_or(GRACE_DEFAULT_S));

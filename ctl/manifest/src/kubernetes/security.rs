@@ -108,11 +108,15 @@ pub(crate) fn of_pod(node: &Node, at: At<'_>, template: &mut PodTemplate, report
         run_as_non_root: context.flag("runAsNonRoot", report),
         supplemental_groups: context.list("supplementalGroups", report, one_id),
     };
-    // Of fsGroup, the part that concerns processes: each has the group. There are no volumes whose owner it would set.
-    if let Some(group) = id(&context, "fsGroup", report)
-        && !security.supplemental_groups.contains(&group)
-    {
-        security.supplemental_groups.push(group);
+    // Of fsGroup, the part that concerns processes: each has the group.
+    if let Some(group) = id(&context, "fsGroup", report) {
+        if !security.supplemental_groups.contains(&group) {
+            security.supplemental_groups.push(group);
+        }
+        if let Some(pos) = context.get("fsGroup").map(|n| n.pos).filter(|_| !template.volumes.is_empty()) {
+            let message = "every process has this group, but the files in volumes keep their owners";
+            report.warn(pos, at.field("fsGroup"), message);
+        }
     }
     template.security = Some(security);
     let sysctls = context.list("sysctls", report, |node, at, report| {
@@ -159,7 +163,7 @@ fn one_id(node: &Node, at: At<'_>, report: &mut Report) -> Option<u32> {
     Some(id)
 }
 
-fn capability(node: &Node, at: At<'_>, report: &mut Report) -> Option<String> {
+pub(crate) fn capability(node: &Node, at: At<'_>, report: &mut Report) -> Option<String> {
     let text = string(node, at, report)?;
     let name = text.strip_prefix("CAP_").unwrap_or(&text);
     if NAMES.contains(&name) {

@@ -25,6 +25,8 @@ pub(crate) enum FieldType {
     Word(Vec<String>),
     /// A message of this full name.
     Message(String),
+    /// Bytes, written as base64.
+    Bytes,
     /// Nothing that the types use today.
     Other,
 }
@@ -34,8 +36,10 @@ pub(crate) enum FieldType {
 pub(crate) struct Field {
     pub(crate) kind: FieldType,
     pub(crate) is_list: bool,
-    /// A map of strings.
+    /// A map from strings to texts or bytes; `kind` is that of its values.
     pub(crate) is_map: bool,
+    /// Of the fields with the same number one may be given.
+    pub(crate) oneof: Option<i32>,
 }
 
 /// Messages by full name, their fields by JSON name.
@@ -43,7 +47,8 @@ pub(crate) struct Field {
 pub(crate) struct Schema {
     messages: HashMap<String, BTreeMap<String, Field>>,
     enums: HashMap<String, Vec<String>>,
-    maps: Vec<String>,
+    /// The entries of maps, with the type of their values.
+    maps: HashMap<String, FieldType>,
     kinds: Vec<String>,
 }
 
@@ -97,7 +102,8 @@ impl Schema {
         message.enum_type.iter().for_each(|e| self.add_enum(&name, e));
         message.nested_type.iter().for_each(|m| self.add_names(&name, m));
         if message.options.as_ref().is_some_and(|o| o.map_entry()) {
-            self.maps.push(name);
+            let is_bytes = message.field.iter().any(|f| f.name() == "value" && f.r#type() == Type::Bytes);
+            self.maps.insert(name, if is_bytes { FieldType::Bytes } else { FieldType::Text });
         }
     }
 
@@ -113,6 +119,7 @@ impl Schema {
     fn field_of(&self, field: &FieldDescriptorProto) -> Field {
         let kind = match field.r#type() {
             Type::String => FieldType::Text,
+            Type::Bytes => FieldType::Bytes,
             Type::Bool => FieldType::Flag,
             Type::Uint32 => FieldType::Number { max: u64::from(u32::MAX) },
             Type::Uint64 => FieldType::Number { max: u64::MAX },
@@ -120,7 +127,10 @@ impl Schema {
             Type::Message => FieldType::Message(field.type_name().to_owned()),
             _ => FieldType::Other,
         };
-        let is_map = self.maps.iter().any(|m| m == field.type_name());
-        Field { kind, is_map, is_list: field.label() == Label::Repeated && !is_map }
+        let oneof = field.oneof_index.filter(|_| !field.proto3_optional());
+        match self.maps.get(field.type_name()) {
+            Some(values) => Field { kind: values.clone(), is_map: true, is_list: false, oneof },
+            None => Field { kind, is_map: false, is_list: field.label() == Label::Repeated, oneof },
+        }
     }
 }
