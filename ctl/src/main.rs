@@ -11,6 +11,7 @@ mod cli;
 mod columns;
 mod condition;
 mod context;
+mod diff;
 mod edit;
 mod exit;
 mod kind;

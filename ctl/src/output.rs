@@ -78,7 +78,7 @@ pub fn render(
         }
         Format::Yaml => {
             let value = value_of(objects, number)?;
-            serde_saphyr::to_string(&value).map_err(|e| no_form("YAML", &e))
+            yaml(&value)
         }
         Format::Name => Ok(objects.iter().map(|object| name_line(object) + "\n").collect()),
     }
@@ -93,6 +93,11 @@ pub fn name_line(object: &Object) -> String {
 /// The document of one object.
 pub fn document(object: &Object) -> Result<Value, Failure> {
     strata_proto::document::to_json(object).map_err(|e| no_form("JSON", &e))
+}
+
+/// A document as YAML.
+pub fn yaml(document: &Value) -> Result<String, Failure> {
+    serde_saphyr::to_string(document).map_err(|e| no_form("YAML", &e))
 }
 
 fn value_of(objects: &[Object], number: Number) -> Result<Value, Failure> {

@@ -28,6 +28,8 @@ pub struct Applied {
     pub object: Object,
     /// Created, configured or unchanged.
     pub outcome: Outcome,
+    /// What the server wants people to know, although it was done.
+    pub warnings: Vec<String>,
 }
 
 /// Which objects to list.
@@ -66,7 +68,7 @@ impl Client {
         let answer = unary(&doing, limits::UNARY_TIMEOUT, request, |r| async move { objects.apply(r).await }).await?;
         let outcome = answer.outcome();
         let object = answer.object.ok_or_else(|| malformed(&doing))?;
-        Ok(Applied { object, outcome })
+        Ok(Applied { object, outcome, warnings: answer.warnings })
     }
 
     /// Gets one object. The namespace is "" for kinds that have none.

@@ -30,6 +30,9 @@ pub struct Args {
     /// The objects that a file, a directory or stdin (-) names; may be repeated
     #[arg(short, long = "filename", value_name = "FILE|DIR|-")]
     pub filename: Vec<PathBuf>,
+    /// Also the volumes of a Compose file, with their data
+    #[arg(long, requires = "filename")]
+    pub volumes: bool,
     /// Wait until they are gone
     #[arg(long)]
     pub wait: bool,
@@ -63,7 +66,20 @@ pub async fn perform(args: &Args, global: &Global) -> Result<(), Failure> {
         let targets: Vec<Target> = names.into_iter().map(target).collect();
         (session, targets)
     } else {
-        let objects = manifests::read_all(&args.filename, "")?;
+        // The last that was applied goes first, so that nothing misses what it needs.
+        let all = ["*".to_owned()];
+        let mut objects: Vec<_> =
+            manifests::read_all(&args.filename, "", &all)?.into_iter().map(|m| m.object).collect();
+        objects.reverse();
+        if !args.volumes {
+            objects.retain(|object| {
+                let stays = manifests::is_compose_volume(object);
+                if stays {
+                    output::talk(&format!("{} stays, with its data (--volumes deletes it)", output::name_line(object)));
+                }
+                !stays
+            });
+        }
         let session = Session::open(global).await?;
         let target = |object| {
             let (namespace, name) = key_of(object);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod fake;
+mod sets;
 
 use fake::{Served, exited, key_of, set_status_when_watched};
 use std::{process::Stdio, time::Duration};
