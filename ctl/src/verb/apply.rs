@@ -1,3 +1,4 @@
+mod images;
 mod prune;
 
 use crate::{
@@ -51,6 +52,9 @@ pub struct Args {
     /// Delete what an earlier apply of the same set made and the files no longer have
     #[arg(long)]
     pub prune: bool,
+    /// Compose files: build every image that a service wants built, not only those that the cluster lacks
+    #[arg(long, conflicts_with = "dry_run")]
+    pub build: bool,
     /// Compose files: also the services of this profile (* for all); may be repeated
     #[arg(long, value_name = "NAME")]
     pub profile: Vec<String>,
@@ -90,6 +94,9 @@ pub async fn perform(args: &Args, global: &Global) -> Result<(), Failure> {
     let session = Session::open(global).await?;
     fill_namespaces(&mut manifests, &session.namespace);
     let set = Set::of(manifests.iter().map(|m| &m.object));
+    if args.dry_run.is_none() {
+        images::build(&session, &manifests, args.build).await?;
+    }
     let objects = manifests.into_iter().map(|manifest| manifest.object).collect();
     let (mut applied, failure) = apply_all(args, &session, objects).await;
     let pruned = match &failure {
@@ -109,7 +116,7 @@ pub async fn perform(args: &Args, global: &Global) -> Result<(), Failure> {
     if args.wait {
         let gone = |word: &&str| word.starts_with("pruned");
         let objects: Vec<Object> =
-            applied.into_iter().filter(|(_, word)| !gone(&word)).map(|(object, _)| object).collect();
+            applied.into_iter().filter(|(_, word)| !gone(word)).map(|(object, _)| object).collect();
         rollout::wait_ready(&session, &objects, args.timeout).await?;
     }
     Ok(())

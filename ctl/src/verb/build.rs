@@ -59,8 +59,27 @@ pub struct Args {
 }
 
 pub async fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
+    let digest = image(args, Text::OfFile, session).await?;
     let name = if args.tag.is_empty() { String::new() } else { stored_name(Kind::Image, &args.tag)? };
-    let dockerfile = Dockerfile::read(args)?;
+    let line = if args.quiet || name.is_empty() { format!("{digest}\n") } else { format!("{name} {digest}\n") };
+    output::print(&line)
+}
+
+/// Where the Dockerfile's text comes from.
+pub enum Text {
+    /// The file that the arguments name.
+    OfFile,
+    /// This is it.
+    Given(String),
+}
+
+/// Builds, with progress on stderr; the image's digest.
+pub async fn image(args: &Args, text: Text, session: &Session) -> Result<String, Failure> {
+    let name = if args.tag.is_empty() { String::new() } else { stored_name(Kind::Image, &args.tag)? };
+    let dockerfile = match text {
+        Text::OfFile => Dockerfile::read(args)?,
+        Text::Given(text) => Dockerfile { name: "Dockerfile".into(), text },
+    };
     let rules = dockerfile.rules(&args.dir)?;
     let (dir, found) = (args.dir.clone(), rules);
     let context = tokio::task::spawn_blocking(move || Context::find(&dir, &found));
@@ -87,9 +106,7 @@ pub async fn perform(args: &Args, session: &Session) -> Result<(), Failure> {
     let build = build.await?;
     drop(progress);
     let image = follow(build, args.quiet).await?;
-    let digest = image.image.map(|image| image.digest).unwrap_or_default();
-    let line = if args.quiet || name.is_empty() { format!("{digest}\n") } else { format!("{name} {digest}\n") };
-    output::print(&line)
+    Ok(image.image.map(|image| image.digest).unwrap_or_default())
 }
 
 /// Shows progress to its end.
