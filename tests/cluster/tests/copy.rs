@@ -71,7 +71,8 @@ fn trees_come_and_go_with_their_modes_links_and_names() -> Result<()> {
         listed.contains("./site/sub/run\n") && listed.contains("./other/sub/run\n") && listed.contains(wanted),
         "{listed}"
     );
-    let facts = pod.sh("cd /tree/site && ls -ln sub/run same && readlink link; readlink dangling; ./link; ls -i same sub/run")?;
+    let facts =
+        pod.sh("cd /tree/site && ls -ln sub/run same && readlink link; readlink dangling; ./link; ls -i same sub/run")?;
     ensure!(facts.contains("-rwxr-x---") && facts.contains(" 0        0 "), "it belongs to root: {facts}");
     ensure!(facts.contains("sub/run\n") && facts.contains("/nowhere\n") && facts.contains("ran\n"), "{facts}");
     let inodes: Vec<&str> = facts.lines().rev().take(2).filter_map(|l| l.split_whitespace().next()).collect();
