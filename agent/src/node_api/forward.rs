@@ -85,7 +85,7 @@ async fn drain(mut reader: OwnedReadHalf, sender: Sender) {
     loop {
         let chunk = match reader.read(&mut buffer).await {
             Ok(0) => return,
-            Ok(count) => Ok(DataChunk { data: buffer[..count].to_vec().into() }),
+            Ok(count) => Ok(DataChunk { data: buffer[..count].to_vec() }),
             Err(e) => Err(Status::aborted(format!("the pod broke the connection: {e}"))),
         };
         let broken = chunk.is_err();

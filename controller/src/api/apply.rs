@@ -36,7 +36,7 @@ pub(super) async fn apply(state: &ApiState, request: ApplyRequest, trace: &str) 
         let mut changes = Vec::new();
         if is_namespaced(key.kind) {
             changes.push(namespaces::require(&snapshot, &key.namespace)?);
-            storage::allowed(&snapshot, &wanted)?;
+            storage::allowed(&snapshot, wanted)?;
         }
         if request.create_only && present.is_some() {
             return Err(Refusal::new(Code::AlreadyExists, "AlreadyExists", format!("{key} is there already")));

@@ -17,7 +17,7 @@ pub struct ForwardInput(mpsc::Sender<PortForwardRequest>);
 impl ForwardInput {
     /// Sends data to the pod. False when the connection is over.
     pub async fn data(&self, data: Vec<u8>) -> bool {
-        self.send(Message::Data(data.into())).await
+        self.send(Message::Data(data)).await
     }
 
     /// Says that no more comes. False when the connection is over.
