@@ -53,12 +53,13 @@ fn the_examples_of_the_deploy_room_are_good_and_the_same_in_both_dialects() {
     let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/examples");
     let one = |file: &str| {
         let parsed = parse(file, &fs::read_to_string(examples.join(file)).unwrap()).unwrap();
-        assert_eq!((parsed.documents.len(), parsed.warnings.len()), (1, 0), "{file}: {:?}", parsed.warnings);
-        document::to_json(&parsed.documents[0].object).unwrap()
+        assert_eq!((parsed.documents.len(), parsed.warnings.len()), (2, 0), "{file}: {:?}", parsed.warnings);
+        parsed.documents.iter().map(|d| document::to_json(&d.object).unwrap()).collect::<Vec<_>>()
     };
-    let (kubernetes, ours) = (one("hello.yaml"), one("workload.yaml"));
-    assert_eq!(kubernetes["spec"], ours["spec"]);
-    assert_eq!(kubernetes["meta"]["name"], ours["meta"]["name"]);
+    for (kubernetes, ours) in one("hello.yaml").iter().zip(&one("workload.yaml")) {
+        assert_eq!((&kubernetes["kind"], &kubernetes["spec"]), (&ours["kind"], &ours["spec"]));
+        assert_eq!(kubernetes["meta"]["name"], ours["meta"]["name"]);
+    }
 }
 
 #[test]
