@@ -44,7 +44,7 @@ class ByHand:
             for line in [
                 f"ip netns add {host}", f"ip netns add {pod}",
                 f"ip link add bench-up-{n} type veth peer name up netns {host}", f"ip link set bench-up-{n} master strata0 up",
-                f"ip -n {host} address add 10.63.0.{200 + n}/24 dev up", f"ip -n {host} link set up up",
+                f"ip -n {host} address add 10.63.0.{200 + n}/24 dev up", f"ip -n {host} link set dev up up",
                 f"ip -n {host} link add lan mtu 1450 type bridge", f"ip -n {host} link set lan up",
                 f"ip -n {host} link add vx mtu 1450 type vxlan id 42 dstport 4789 nolearning", f"ip -n {host} link set vx master lan up",
                 f"bridge -n {host} fdb append 00:00:00:00:00:00 dev vx dst {other}",

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rtnetlink::{
-    LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
     packet_route::{
         link::{InfoData, InfoVeth},
         route::{RouteProtocol, RouteScope},
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use crate::{
     NetworkError, NodeNetwork, POD_IFNAME, ROUTE_PROTOCOL, bridge, names,
     netlink::{Netlink, bridge_of, peer_of, perform},
+    sysctl,
 };
 
 /// The loopback link has this index in every network namespace.
@@ -55,6 +56,9 @@ impl NodeNetwork {
             }
             other => other?,
         }
+        if sysctl::filters_bridged() {
+            self.allow_hairpin(host_ifname).await?;
+        }
         self.configure(&inside, address).await
     }
 
@@ -79,6 +83,18 @@ impl NodeNetwork {
             .build();
         let action = || format!("create link {host_ifname} on bridge {}", self.bridge);
         perform(action, self.netlink.handle().link().add(pair).execute()).await
+    }
+
+    /// Where the kernel passes bridged packets to nftables (br_netfilter), it also translates them there, and a pod that reaches itself through a
+    /// service goes back out of the port it came in by, which a bridge does not do unless told to.
+    async fn allow_hairpin(&self, host_ifname: &str) -> Result<(), NetworkError> {
+        let Some(link) = self.netlink.link(host_ifname).await? else { return Ok(()) };
+        let port = LinkBridgePort::new(link.header.index).hairpin(true).build();
+        perform(
+            || format!("let {host_ifname} turn packets around"),
+            self.netlink.handle().link().set_port(port).execute(),
+        )
+        .await
     }
 
     /// Whether the pod's link is the other end of ours, and that is on the bridge.

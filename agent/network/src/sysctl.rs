@@ -39,6 +39,11 @@ pub(crate) fn tune_bridge(bridge: &str) {
     }
 }
 
+/// Whether packets between ports of a bridge pass nftables (the module br_netfilter; a container engine or Kubernetes may switch it on).
+pub(crate) fn filters_bridged() -> bool {
+    fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|text| text.trim() == "1")
+}
+
 /// A pod of a peer may be reached by another way than it comes in by.
 pub(crate) fn tune_tunnel(device: &str) {
     let path = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");

@@ -111,7 +111,8 @@ fn every_name_and_every_pod_is_reached_from_everywhere() -> Result<()> {
     for node in cluster.nodes()? {
         server(&from_node(&node, &format!("http://{address}/"))?)?;
     }
-    let missing = from_pod(&cluster, &objects[0], "http://nope.default/").err().context("nope.default answers")?;
+    let missing =
+        from_pod(&cluster, &objects[0], "http://nope.default.svc.cluster.local/").err().context("nope answers")?;
     ensure!(missing.to_string().contains("resolve host"), "{missing}");
     let resolv = cluster.exec(&pods[0], &["cat", "/etc/resolv.conf"])?;
     ensure!(resolv.contains("search default.svc.cluster.local svc.cluster.local cluster.local"), "{resolv}");

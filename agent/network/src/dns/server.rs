@@ -22,10 +22,10 @@ use hickory_server::{
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -38,7 +38,11 @@ const TTL_S: u32 = 5;
 /// Questions that wait for other resolvers at the same time; beyond it the answer is SERVFAIL.
 const FORWARDS_AT_ONCE: usize = 256;
 /// How long other resolvers may take for one question.
-const FORWARD_TIMEOUT: Duration = Duration::from_secs(4);
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(3);
+/// After so many questions in a row that had no answer in time, others are answered with SERVFAIL at once, for [`SILENCE`].
+const SILENT_AFTER: usize = 3;
+/// How long resolvers that do not answer are left alone.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long a TCP connection may be silent.
 const TCP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Answers that wait for a slow reader of one TCP connection.
@@ -60,6 +64,7 @@ pub async fn serve(address: Ipv4Addr, names: Arc<Names>) -> Result<(), NetworkEr
         upstream: upstream(address),
         forwards: Semaphore::new(FORWARDS_AT_ONCE),
         turn: AtomicUsize::new(0),
+        unanswered: Mutex::new((0, Instant::now())),
     };
     let mut server = Server::new(handler);
     server.register_socket(UdpSocket::bind(at).await.map_err(failed)?);
@@ -92,6 +97,8 @@ struct Handler {
     forwards: Semaphore,
     /// Each answer with several addresses begins with another one.
     turn: AtomicUsize,
+    /// Questions in a row that other resolvers did not answer in time, and when the last one was given up.
+    unanswered: Mutex<(usize, Instant)>,
 }
 
 /// What is sent back.
@@ -177,7 +184,13 @@ impl Handler {
         let (Some(upstream), Ok(_permit)) = (&self.upstream, self.forwards.try_acquire()) else {
             return Reply::error(ResponseCode::ServFail);
         };
-        match timeout(FORWARD_TIMEOUT, upstream.lookup(name.clone(), kind)).await {
+        if self.are_silent() {
+            return Reply::error(ResponseCode::ServFail);
+        }
+        let answered = timeout(FORWARD_TIMEOUT, upstream.lookup(name.clone(), kind)).await;
+        let in_time = !matches!(&answered, Err(_) | Ok(Err(NetError::Timeout)));
+        self.note_answer(in_time);
+        match answered {
             Ok(Ok(lookup)) => {
                 let answers = lookup.answers().iter().take(RECORDS_MAX).cloned().collect();
                 Reply { code: ResponseCode::NoError, authoritative: false, answers, soa: None }
@@ -192,6 +205,19 @@ impl Handler {
             }
             Err(_) => Reply::error(ResponseCode::ServFail),
         }
+    }
+}
+
+impl Handler {
+    /// Whether other resolvers have not answered lately.
+    fn are_silent(&self) -> bool {
+        let (count, last) = *self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        count >= SILENT_AFTER && last.elapsed() < SILENCE
+    }
+
+    fn note_answer(&self, in_time: bool) {
+        let mut unanswered = self.unanswered.lock().unwrap_or_else(PoisonError::into_inner);
+        *unanswered = (if in_time { 0 } else { unanswered.0.saturating_add(1) }, Instant::now());
     }
 }
 
