@@ -433,7 +433,8 @@ async fn probes_decide_what_is_ready_and_a_new_agent_takes_their_word_until_it_h
     let pod = frame.templates[0].spec.as_mut().unwrap().pod.as_mut().unwrap();
     let exec = types::ExecCheck { command: vec!["well".into()] };
     let check = Some(types::probe::Check::Exec(exec));
-    pod.containers[0].readiness = Some(types::Probe { check, failure_threshold: 1, ..Default::default() });
+    let probe = types::Probe { check, failure_threshold: 1, success_threshold: 2, ..Default::default() };
+    pod.containers[0].readiness = Some(probe);
     c.frame(frame).await;
     let unready = |p: &strata_proto::dispatch::PodReport| {
         p.status.as_ref().is_some_and(|s| s.phase() == Phase::Running && !s.ready && s.reason == "Unready")
@@ -441,13 +442,22 @@ async fn probes_decide_what_is_ready_and_a_new_agent_takes_their_word_until_it_h
     let told = c.report("u1", "not ready", unready).await.status.unwrap();
     assert!(told.message.contains("not well"), "{}", told.message);
     rig.world.kernel().unhealthy.clear();
-    rig.world.advance(10_000);
+    let world = rig.world.clone();
+    let ticks = tokio::spawn(async move {
+        loop {
+            world.advance(10_000);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
     c.running("u1").await;
+    ticks.abort();
     agent.kill();
     drop(c);
-    rig.world.kernel().unhealthy.insert("well".into());
     let _agent = rig.agent().await;
     let mut c = rig.controller.accept().await;
+    // One good answer, which is all there can be by now, is not enough to become ready.
     assert!(c.hello.pods[0].status.as_ref().unwrap().ready, "what was ready stays so");
+    rig.world.kernel().unhealthy.insert("well".into());
+    rig.world.advance(10_000);
     c.report("u1", "not ready any more", unready).await;
 }
