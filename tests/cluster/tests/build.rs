@@ -318,9 +318,9 @@ fn steps_reach_pods_unless_they_want_no_network() -> Result<()> {
     let pod = cluster.pod_until("served", 60, |status| status["phase"] == "Running")?;
     let url = format!("http://{}:8080/healthz", pod["status"]["address"].as_str().context("address")?);
     let text = format!(
-        "FROM hello:1\nUSER root\nRUN for i in 1 2 3 4 5; do wget -q -T 5 -O - {url} && exit 0; sleep 1; done; exit 1\n\
+        "FROM hello:1\nUSER root\nRUN for i in 1 2 3 4 5; do busybox timeout 5 busybox wget -q -O - {url} && exit 0; sleep 1; done; exit 1\n\
          RUN cat /etc/resolv.conf; grep build /etc/hosts\n\
-         RUN --network=none ip -o addr | grep -v ' lo ' ; ! wget -q -T 2 -O - {url}\n"
+         RUN --network=none ip -o addr | grep -v ' lo ' ; ! busybox timeout 2 busybox wget -q -O - {url}\n"
     );
     let dir = context(&[("Dockerfile", &text)])?;
     for node in ["node-1", "node-2"] {

@@ -103,7 +103,9 @@ fn every_name_and_every_pod_is_reached_from_everywhere() -> Result<()> {
     }
     // Also the pod itself, through the service.
     for pod in &pods {
-        let script = format!("for i in $(busybox seq 30); do wget -q -T 5 -O - http://{address}/ || exit 1; done");
+        let script = format!(
+            "for i in $(busybox seq 30); do busybox timeout 5 busybox wget -q -O - http://{address}/ || exit 1; done"
+        );
         let pages = cluster.exec(pod, &["sh", "-c", &script])?;
         let servers: BTreeSet<&str> = pods.iter().filter(|p| pages.contains(p.as_str())).map(String::as_str).collect();
         ensure!(servers.len() == 3, "of 30 requests of {pod} all went to {servers:?}");
