@@ -236,6 +236,9 @@ fn an_agent_with_a_bad_token_says_so_and_ends() -> Result<()> {
             cluster.kill9(pid)?;
         }
     }
+    for pin in ["pin/mnt", "pin"] {
+        std::process::Command::new("umount").arg("-l").arg(state.join(pin)).status()?;
+    }
     std::fs::remove_file(settings)?;
     std::fs::remove_dir_all(state)?;
     Ok(())

@@ -84,6 +84,9 @@ impl Drop for Machine {
         Command::new("sh").args(["-c", &script]).output().ok();
         Command::new("ip").args(["netns", "delete", NAME]).output().ok();
         Command::new("ip").args(["link", "delete", "strata-up-new"]).output().ok();
+        for pin in ["pin/mnt", "pin"] {
+            Command::new("umount").arg("-l").arg(self.state.join(pin)).status().ok();
+        }
         fs::remove_dir_all(&self.state).ok();
         fs::remove_file(self.state.with_extension("toml")).ok();
     }
