@@ -84,7 +84,7 @@ fn files_with(dir: &Path, bytes: &[u8], found: &mut Vec<PathBuf>) {
 fn configs_secrets_and_fields_are_environment() -> Result<()> {
     let cluster = Cluster::here()?;
     cluster.ensure_hello()?;
-    apply(&cluster, &config("env-cfg", "blue"))?;
+    apply(&cluster, &config("env-cfg", "blue-is-no-secret"))?;
     apply(&cluster, &secret("env-sec", SECRET))?;
     let env = "envFrom: [{prefix: ALL_, config: env-cfg}, {secret: nowhere, optional: true}], env: [\
         {name: WORD, config: {name: env-cfg, key: word}}, {name: PASSWORD, secret: {name: env-sec, key: word}}, \
@@ -95,13 +95,13 @@ fn configs_secrets_and_fields_are_environment() -> Result<()> {
     let seen = cluster.exec("env-pod", &["env"])?;
     let node = made["status"]["node"].as_str().context("node")?;
     let expected = [
-        "ALL_word=blue".to_owned(),
+        "ALL_word=blue-is-no-secret".to_owned(),
         "ALL_other=o".into(),
-        "WORD=blue".into(),
+        "WORD=blue-is-no-secret".into(),
         format!("PASSWORD={SECRET}"),
         "POD=env-pod".into(),
         "APP=env-pod-app".into(),
-        "URL=x://blue@env-pod".into(),
+        "URL=x://blue-is-no-secret@env-pod".into(),
         format!("NODE={node}"),
         format!("IP={}", made["status"]["address"].as_str().context("address")?),
     ];
@@ -113,6 +113,9 @@ fn configs_secrets_and_fields_are_environment() -> Result<()> {
     let mut found = Vec::new();
     files_with(cluster.home(), SECRET.as_bytes(), &mut found);
     ensure!(found.is_empty(), "the secret lies in clear in {found:?}");
+    // The search itself finds what is no secret.
+    files_with(cluster.home(), b"blue-is-no-secret", &mut found);
+    ensure!(!found.is_empty(), "a config is not found on any disk");
     for args in [
         &["get", "secret", "env-sec", "-o", "json"][..],
         &["get", "secrets", "-o", "yaml"],
@@ -370,4 +373,38 @@ fn host_paths_need_a_privileged_namespace() -> Result<()> {
     run(&["delete", "namespace", "trusted"])?.ok()?;
     fs::remove_dir_all(&dir)?;
     Ok(())
+}
+
+#[test]
+fn an_agent_that_dies_while_volumes_are_made_leaves_nothing() -> Result<()> {
+    let cluster = Cluster::here()?;
+    cluster.ensure_hello()?;
+    let name = cluster.nodes()?.first().context("a node")?.name.clone();
+    apply(&cluster, &format!("kind: Volume\nmeta: {{name: pinned}}\nspec: {{node: {name}}}\n"))?;
+    apply(&cluster, &secret("killed-sec", SECRET))?;
+    let volumes = "{name: v, volume: pinned}, {name: s, secret: {name: killed-sec}}, {name: m, scratch: {memory: true}}, {name: d, scratch: {}}";
+    let mounts = "security: {runAsUser: 0}, mounts: [{volume: v, path: /v}, {volume: s, path: /s}, {volume: m, path: /m}, {volume: d, path: /d}]";
+    for round in 0..3 {
+        apply(&cluster, &pod("killed", volumes, mounts))?;
+        // A different moment each time; whatever it is, the outcome is the same.
+        std::thread::sleep(std::time::Duration::from_millis(round * 60));
+        cluster.kill9(cluster.node(&name)?.pid)?;
+        cluster.up()?;
+        let made = cluster.pod_until("killed", 60, |s| s["ready"] == true)?;
+        ensure!(made["status"]["node"] == name.as_str(), "{made}");
+        ensure!(cluster.exec("killed", &["cat", "/s/word"])? == SECRET);
+        cluster.exec("killed", &["sh", "-c", "echo x > /m/x && echo x > /d/x && echo x >> /v/x"])?;
+        cluster.delete(&["pod/killed"])?;
+        let node = cluster.node(&name)?;
+        // The agent lives in the node's mount namespace.
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", node.pid))?;
+        let pods = node.state.join("pods");
+        let left: Vec<&str> = mounts.lines().filter(|l| l.contains(&*pods.to_string_lossy())).collect();
+        ensure!(left.is_empty(), "mounts are left: {left:?}");
+        let uid = made["meta"]["uid"].as_str().context("uid")?;
+        ensure!(!pods.join(uid).exists(), "the pod's directory is left");
+    }
+    ensure!(fs::read_to_string(cluster.home().join(&name).join("volumes/default/pinned/x"))? == "x\nx\nx\n");
+    gone(&cluster, "secret", "killed-sec")?;
+    gone(&cluster, "volume", "pinned")
 }
