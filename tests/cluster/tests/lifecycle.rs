@@ -95,7 +95,8 @@ fn a_restart_keeps_the_sandbox_and_is_counted() -> Result<()> {
     let before_netns = netns(&cluster)?;
     // `sleep` as process 1 does not hear SIGTERM: grace 0 kills it at once. The policy Never does not stop a restart.
     cluster.ctl(&["restart", "again", "-c", "a", "-t", "0"])?.ok()?;
-    let after = cluster.pod("again")?;
+    let after = cluster
+        .pod_until("again", 60, |s| s["containers"][0]["restarts"] == 1 && s["containers"][0]["state"] == "Running")?;
     let restarts = |pod: &Value, i: usize| pod["status"]["containers"][i]["restarts"].clone();
     let pid = |pod: &Value, i: usize| pod["status"]["containers"][i]["pid"].clone();
     ensure!(restarts(&after, 0) == 1 && restarts(&after, 1) == 0, "{after}");

@@ -178,11 +178,15 @@ fn held(agent: u32, state: &Path, cgroups: &CgroupRoot) -> Held {
     }
 }
 
-/// No more than before; a connection or a cached descriptor more or less is no leak.
+/// No more than before; a connection or a cached descriptor more or less is no leak, and mounts of the machine come and go with other tests.
 fn no_more(now: &Held, before: &Held) -> Result<(), String> {
-    let like = Held { fds: before.fds, cgroups: now.cgroups.clone(), ..*now };
+    let like = Held { fds: before.fds, mounts: before.mounts, cgroups: now.cgroups.clone(), ..*now };
     let rest = like == Held { cgroups: now.cgroups.clone(), ..*before } && now.cgroups == before.cgroups;
-    if rest && now.fds <= before.fds + 3 { Ok(()) } else { Err(format!("{now:?}, before {before:?}")) }
+    if rest && now.fds <= before.fds + 3 && now.mounts <= before.mounts {
+        Ok(())
+    } else {
+        Err(format!("{now:?}, before {before:?}"))
+    }
 }
 
 struct Rig {

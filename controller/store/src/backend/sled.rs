@@ -276,8 +276,8 @@ impl Backend for Sled {
 
     fn append(&self, group: &[store::Change]) -> Result<Appended, BackendError> {
         let payload = pieces::encode(group);
-        check_space(&self.dir, payload.len())?;
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        check_space(&self.dir, payload.len(), log.bytes())?;
         let position = log.append(&payload)?;
         self.sync()?;
         if let Some(acked) = self.lock_acked().as_mut() {
@@ -287,7 +287,7 @@ impl Backend for Sled {
     }
 
     fn reserve(&self, revision: u64) -> Result<(), BackendError> {
-        check_space(&self.dir, 0)?;
+        check_space(&self.dir, 0, self.log.lock().unwrap_or_else(PoisonError::into_inner).bytes())?;
         self.set_number(META_RESERVED, revision)?;
         self.sync()?;
         self.lock_acked().as_mut().map_or(Ok(()), |acked| acked.reserved(revision))
@@ -347,9 +347,10 @@ fn damaged(dir: &Path, what: &str) -> BackendError {
     BackendError::Damaged { dir: dir.to_owned(), what: what.to_owned() }
 }
 
-/// Refuses to write `payload_bytes` into the reserve; sled may write them several times before it frees old segments.
-fn check_space(dir: &Path, payload_bytes: usize) -> Result<(), BackendError> {
-    check_free(dir, RESERVED_BYTES + 4 * payload_bytes as u64)
+/// Refuses to write `payload_bytes` into the reserve; sled may write them several times before it frees old segments, and so it may
+/// what a log of `log_bytes` holds, with the checkpoint that drops it.
+fn check_space(dir: &Path, payload_bytes: usize, log_bytes: u64) -> Result<(), BackendError> {
+    check_free(dir, RESERVED_BYTES + 4 * payload_bytes as u64 + 2 * log_bytes)
 }
 
 fn check_free(dir: &Path, reserved_bytes: u64) -> Result<(), BackendError> {

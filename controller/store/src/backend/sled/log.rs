@@ -16,13 +16,20 @@ pub(super) struct Log {
     last: u64,
     /// Number and pieces of the groups that are there, oldest first.
     groups: VecDeque<(u64, u32)>,
+    /// Of all of them.
+    pieces: u64,
     /// What [`Log::load`] found of covered and incomplete groups.
     left_over: Vec<Vec<u8>>,
 }
 
 impl Log {
     pub fn new(dir: PathBuf, tree: sled::Tree) -> Self {
-        Self { dir, tree, last: 0, groups: VecDeque::new(), left_over: Vec::new() }
+        Self { dir, tree, last: 0, groups: VecDeque::new(), pieces: 0, left_over: Vec::new() }
+    }
+
+    /// Bytes of the groups that there are, at the most: what the next checkpoint may have to write again.
+    pub fn bytes(&self) -> u64 {
+        self.pieces * super::PIECE_BYTES as u64
     }
 
     /// The number of the newest group.
@@ -95,6 +102,7 @@ impl Log {
         let group = pieces::decode(payload)
             .map_err(|e| damaged(&self.dir, &format!("group {number} of the log cannot be decoded: {e}")))?;
         changes.extend(group);
+        self.pieces += u64::from(gathered.pieces());
         self.groups.push_back((number, gathered.pieces()));
         self.last = number;
         Ok(())
@@ -110,12 +118,14 @@ impl Log {
         apply_in_batches(&self.tree, records).map_err(of_sled(&self.dir, "writing the log"))?;
         self.last = number;
         self.groups.push_back((number, seal.pieces));
+        self.pieces += u64::from(seal.pieces);
         Ok(number)
     }
 
     /// Removes the groups up to `position`, oldest first.
     pub fn drop_to(&mut self, position: u64) -> Result<(), BackendError> {
         let covered = self.groups.iter().take_while(|(n, _)| *n <= position).count();
+        self.pieces -= self.groups.iter().take(covered).map(|(_, pieces)| u64::from(*pieces)).sum::<u64>();
         let keys =
             self.groups.drain(..covered).flat_map(|(n, pieces)| (0..pieces).chain([SEAL]).map(move |p| join(n, p)));
         apply_in_batches(&self.tree, keys.map(|k| (k, None))).map_err(of_sled(&self.dir, "dropping the log"))
