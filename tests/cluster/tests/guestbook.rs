@@ -116,7 +116,11 @@ fn the_guestbook_runs_from_unchanged_kubernetes_documents() -> Result<()> {
         ensure!(pruned.stdout.contains(gone), "{}", pruned.stdout);
     }
     space.ctl(&["get", "volume", "redis-data"])?.ok()?;
-    Ok(())
+    // A namespace does not go while it has volumes, and a volume not while pods use it.
+    eventually("the volume goes", LONG_S, || {
+        space.ctl(&["delete", "volume", "redis-data", "--ignore-not-found"])?.ok()?;
+        Ok(())
+    })
 }
 
 #[test]

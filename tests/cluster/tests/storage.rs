@@ -398,11 +398,10 @@ fn an_agent_that_dies_while_volumes_are_made_leaves_nothing() -> Result<()> {
         let node = cluster.node(&name)?;
         // The agent lives in the node's mount namespace.
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", node.pid))?;
-        let pods = node.state.join("pods");
-        let left: Vec<&str> = mounts.lines().filter(|l| l.contains(&*pods.to_string_lossy())).collect();
+        let dir = node.state.join("pods").join(made["meta"]["uid"].as_str().context("uid")?);
+        let left: Vec<&str> = mounts.lines().filter(|l| l.contains(&*dir.to_string_lossy())).collect();
         ensure!(left.is_empty(), "mounts are left: {left:?}");
-        let uid = made["meta"]["uid"].as_str().context("uid")?;
-        ensure!(!pods.join(uid).exists(), "the pod's directory is left");
+        ensure!(!dir.exists(), "the pod's directory is left");
     }
     ensure!(fs::read_to_string(cluster.home().join(&name).join("volumes/default/pinned/x"))? == "x\nx\nx\n");
     gone(&cluster, "secret", "killed-sec")?;
