@@ -40,7 +40,18 @@ impl Drop for Space<'_> {
         if std::thread::panicking() {
             return;
         }
-        self.cluster.ctl(&["delete", "namespace", self.name, "--wait", "--timeout", "60s"]).ok();
+        // A namespace goes only when it is empty.
+        for kind in ["workloads", "services", "volumes"] {
+            let names = self.ctl(&["get", kind, "-o", "name"]).map(|run| run.stdout).unwrap_or_default();
+            for name in names.lines() {
+                self.ctl(&["delete", name, "--wait", "--timeout", "60s"]).ok();
+            }
+        }
+        eventually("the namespace goes", LONG_S, || {
+            self.cluster.ctl(&["delete", "namespace", self.name, "--ignore-not-found"])?.ok()?;
+            Ok(())
+        })
+        .ok();
     }
 }
 
