@@ -271,7 +271,10 @@ impl Cluster {
         rustix::process::kill_process(target, rustix::process::Signal::KILL).with_context(|| format!("kill {pid}"))?;
         eventually(&format!("{pid} gone"), 10, || {
             let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let gone = state.is_empty() || state.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with('Z'));
+            let dead = state.is_empty() || state.rsplit(')').next().is_some_and(|s| s.trim_start().starts_with('Z'));
+            // The first thread of a process is a zombie before the others have ended: until then its files and locks are held.
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+            let gone = dead && threads <= 1;
             ensure!(gone, "it lives");
             Ok(())
         })
