@@ -27,13 +27,12 @@ pub const RETRY: Duration = Duration::from_millis(20);
 /// The same after the disk was full.
 pub const RETRY_FULL: Duration = Duration::from_secs(1);
 
-/// Runs all loops until `stop` is cancelled or one of them cannot go on; then all end.
+/// Runs all loops until `stop` is cancelled or one of them cannot go on; then all end. [`nodes::begin`] comes before, and before
+/// any agent is served.
 ///
 /// # Errors
 /// The store's error that ended a loop.
 pub async fn run(control: Arc<Control>, stop: CancellationToken) -> Result<(), StoreError> {
-    // Before anything else: nobody is lost or replaced on the word of an earlier life.
-    nodes::begin(&control).await?;
     let mut tasks: JoinSet<(&'static str, Result<(), StoreError>)> = JoinSet::new();
     macro_rules! start {
         ($($name:ident),+) => {$(

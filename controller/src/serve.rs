@@ -153,6 +153,7 @@ pub async fn serve(
     let control = Arc::new(Control::new(store.clone(), settings, vault.clone()));
     let range = config.service_range()?;
     let api_state = Arc::new(ApiState::new(store.clone(), state.pki, vault)?.with_service_range(range));
+    loops::nodes::begin(&control).await?;
     let incoming = server::serve(listener, &identity, ClientCerts::Optional, stop.clone().cancelled_owned())?;
     let routes = control.requests.around(routes(&api_state, &control).await?);
     info!(%address, state_dir = %config.state_dir.display(), "serving");

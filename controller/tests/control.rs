@@ -112,6 +112,24 @@ async fn pods_of_a_lost_node_are_replaced_and_stopped_on_its_return() {
     cluster.stop().await;
 }
 
+/// A controller once marked its nodes as unheard of while the first ones had said Hello already: they stayed Unknown.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_are_back_at_once_after_a_restart_are_ready() {
+    let cluster = Cluster::start_on_disk(30_000).await;
+    let agents: Vec<Agent> = (0..24).map(|n| Agent::new(&format!("n{n:02}"))).collect();
+    let all_ready = |s: &Snapshot| {
+        let phases: Vec<_> = s.list(Kind::Node, None).map(|o| node_status(&o).phase()).collect();
+        phases.len() == 24 && phases.iter().all(|p| *p == NodePhase::Ready)
+    };
+    futures::future::join_all(agents.iter().map(|a| a.connect(&cluster))).await;
+    cluster.wait("all are ready", all_ready).await;
+    let cluster = cluster.restart().await;
+    // The last ones of the list first: they are the ones that a late beginning meets.
+    futures::future::join_all(agents.iter().rev().map(|a| a.connect(&cluster))).await;
+    cluster.wait("all are ready again", all_ready).await;
+    cluster.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_controller_loses_and_replaces_nothing() {
     let cluster = Cluster::start_on_disk(3_000).await;

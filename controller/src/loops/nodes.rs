@@ -24,6 +24,9 @@ pub const LOST_PER_COMMIT: usize = 500;
 
 /// Begins the lease of every node that is not known to be lost: it has a whole lease to come back, and until then it is Unknown.
 ///
+/// Nobody is lost or replaced on the word of an earlier life. It must have ended before the first agent is served: of one that has
+/// said Hello already it would forget that, and take the node for unheard of until its next session.
+///
 /// # Errors
 /// What the store says.
 pub async fn begin(control: &Control) -> Result<(), StoreError> {
